@@ -1,0 +1,67 @@
+# The front door. `make` or `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-faults check format bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
+
+# A fresh Debian has no python3-venv: then a virtual environment without pip, filled by the pip outside.
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "greenroom needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) >/dev/null 2>&1 || { rm -rf $(1); $(PYTHON) -m venv --without-pip $(1); }
+	@if $(1)/bin/python -m pip --version >/dev/null 2>&1; then \
+		$(1)/bin/python -m pip install --quiet -c constraints.txt -e '$(2)'; \
+	else \
+		$(PYTHON) -m pip --python $(1)/bin/python install --quiet -c constraints.txt -e '$(2)'; \
+	fi
+endef
+
+$(RUN_STAMP): pyproject.toml constraints.txt
+	$(call install,$(VENV),.)
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	$(call install,$(VENV),.[dev])
+	@touch $@
+
+$(BENCH_STAMP): pyproject.toml constraints.txt
+	$(call install,$(BENCH_VENV),.[bench])
+	@touch $@
+
+demo: $(RUN_STAMP)  ## run examples/lifecycle.py: enter once, several calls, exit
+	@$(BIN)/greenroom run examples/lifecycle.py
+
+test: $(DEV_STAMP)  ## the whole suite
+	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-faults: $(DEV_STAMP)  ## the fault tests in their long form
+	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py --timeout 1800 $(PYTEST_ARGS)
+
+check: $(DEV_STAMP)  ## formatting, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(DEV_STAMP)  ## rewrite the files as `make check` wants them
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(BENCH_STAMP)  ## one table: Greenroom and its peers, in the same run
+	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
+
+docs: $(DEV_STAMP)  ## draw the state diagrams of docs/ from the tables
+	@$(BIN)/python docs/generate.py
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) $(BENCH_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,158 @@
+"""One table: Greenroom, its peers measured in the same run, the ratio, the goal."""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+GREENROOM = Path(sys.executable).parent / "greenroom"
+
+
+def measured(environment, *command):
+    """What a side of the benchmark printed as JSON; {} where it can't run."""
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"{command[1]}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        return {}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def seconds(environment, *command, count=7):
+    """Median seconds of a whole process; None where it fails."""
+    samples = []
+    for _ in range(count):
+        started = time.perf_counter()
+        if subprocess.run(command, env=environment, capture_output=True, check=False).returncode:
+            return None
+        samples.append(time.perf_counter() - started)
+    return statistics.median(samples)
+
+
+def same(x):
+    return x
+
+
+def pool_rate():
+    with ProcessPoolExecutor(2) as pool:
+        list(pool.map(same, range(100)))
+        rates = []
+        for _ in range(3):
+            started = time.perf_counter()
+            for future in [pool.submit(same, number) for number in range(10_000)]:
+                future.result()
+            rates.append(10_000 / (time.perf_counter() - started))
+    return statistics.median(rates)
+
+
+def rows(ours, ray, python, figures):
+    def ratio(mine, theirs, form="{:.2f} ×"):
+        return form.format(mine / theirs) if mine and theirs else "–"
+
+    def shown(value, unit, factor=1.0, digits=0):
+        return f"{value * factor:,.{digits}f} {unit}" if value is not None else "–"
+
+    yield (
+        "warm .remote(), p50",
+        shown(ours["warm"], "µs", 1e6),
+        "Ray " + shown(ray.get("warm"), "µs", 1e6),
+        ratio(ours["warm"], ray.get("warm")),
+        "≤ 0.33 ×",
+    )
+    yield (
+        "10,000 in flight",
+        shown(ours["burst"], "/s"),
+        "Ray " + shown(ray.get("burst"), "/s"),
+        ratio(ours["burst"], ray.get("burst")),
+        "≥ 4 ×",
+    )
+    yield (
+        "10,000 in flight",
+        shown(ours["burst"], "/s"),
+        "ProcessPoolExecutor " + shown(figures["pool"], "/s"),
+        ratio(ours["burst"], figures["pool"]),
+        "≥ 1 ×",
+    )
+    yield (
+        ".map over 100,000",
+        shown(ours["map"], "/s"),
+        "Ray ActorPool " + shown(ray.get("map"), "/s"),
+        ratio(ours["map"], ray.get("map"), "{:.0f} ×"),
+        "≥ 15 ×",
+    )
+    yield (
+        "first call, no container, p50",
+        shown(ours["cold"], "ms", 1e3),
+        "Ray actor " + shown(ray.get("cold"), "ms", 1e3),
+        ratio(ours["cold"], ray.get("cold")),
+        "≤ 0.25 ×",
+    )
+    yield (
+        "first call, no container, p50",
+        shown(ours["cold"], "ms", 1e3),
+        "bare Python " + shown(python, "ms", 1e3),
+        ratio(ours["cold"], python),
+        "80 ms",
+    )
+    yield (
+        "import greenroom",
+        shown(figures["import"], "ms", 1e3),
+        "import modal " + shown(figures["modal"], "ms", 1e3),
+        ratio(figures["import"], figures["modal"]),
+        "≤ 0.1 ×, ≤ 100 ms",
+    )
+    yield "greenroom run, all in", shown(figures["run"], "s", digits=2), "", "", "≤ 1.0 s"
+    yield "idle server, PSS", shown(ours["server_kb"], "MB", 1 / 1000, 1), "", "", "≤ 60 MB"
+    yield "idle container, PSS", shown(ours["container_kb"], "MB", 1 / 1000, 1), "", "", "≤ 20 MB"
+    yield (
+        "large argument and back",
+        shown(ours["large"], "MB/s each way"),
+        "server grows " + shown(ours["server_growth_kb"], "MB", 1 / 1000, 1),
+        "",
+        "≥ 500 MB/s, flat",
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--only", metavar="WORD", default="", help="show the rows whose name has this alone")
+    parser.add_argument("--json", action="store_true", help="print the figures, not the table")
+    options = parser.parse_args()
+    quick = ["--quick"] if options.quick else []
+    home = tempfile.mkdtemp(prefix="gr-")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"GREENROOM_HOME": home, "PYTHONPATH": str(HERE.parent)}
+    try:
+        hello = HERE / "hello.py"
+        seconds(environment, str(GREENROOM), "run", "-q", str(hello), count=1)
+        python = seconds(environment, sys.executable, "-c", "pass")
+        figures = {
+            "import": seconds(environment, sys.executable, "-c", "import greenroom"),
+            "modal": seconds(environment, sys.executable, "-c", "import modal", count=5),
+            "run": seconds(environment, str(GREENROOM), "run", "-q", str(hello)),
+            "pool": pool_rate(),
+        }
+        ours = measured(environment, sys.executable, str(HERE / "ours.py"), *quick)
+        ray = measured(environment, sys.executable, str(HERE / "peer_ray.py"), *quick)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    if options.json:
+        print(json.dumps({"greenroom": ours, "ray": ray, "python": python, **figures}, indent=2))
+        return
+    table = [("", "Greenroom", "beside", "ratio", "goal")]
+    table += [row for row in rows(ours, ray, python, figures) if options.only in row[0]]
+    widths = [max(len(row[column]) for row in table) for column in range(5)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+if __name__ == "__main__":
+    main()

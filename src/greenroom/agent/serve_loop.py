@@ -1,0 +1,187 @@
+"""Serving a class or function some of whose code is a coroutine: everything on one event loop, on the main thread.
+
+With ``max_inputs`` above 1, coroutines run as tasks beside each other and sync methods in threads. With 1, one input
+runs at a time; a sync method then runs on the main thread while the loop rests, so that it can be interrupted there
+and may use ``asyncio.run`` itself.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+from greenroom.agent.boundary import Task
+from greenroom.agent.serve import Agent, Item
+from greenroom.model.errors import ConnectionError, InputCancellation
+from greenroom.usercode.context import current_input
+from greenroom.wire.messages import Yielded
+
+
+def serve(agent: Agent) -> None:
+    """Until told to stop and every input has ended; raises ConnectionError when the server has gone."""
+    assert agent.loop is not None
+    _LoopServer(agent, agent.loop).serve()
+
+
+class _LoopServer:
+    def __init__(self, agent: Agent, loop: asyncio.AbstractEventLoop) -> None:
+        self._agent = agent
+        self._loop = loop
+        self._arrived = asyncio.Event()
+        self._lost: ConnectionError | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._coroutines = {m.name for m in agent.spec.methods if m.is_async}
+        self._settled = asyncio.Event()
+        agent.cancel_in_loop = self._cancel_soon
+        agent.given_up_in_loop = self._give_up
+
+    def serve(self) -> None:
+        self._loop.add_reader(self._agent.data.sock, self._read)
+        try:
+            if self._agent.spec.max_inputs > 1:
+                self._complete(self._serve_many())
+            else:
+                self._serve_one_by_one()
+        finally:
+            self._loop.remove_reader(self._agent.data.sock)
+        if self._lost is not None:
+            raise self._lost
+
+    def _complete(self, work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> None:
+        """On the loop, which a SystemExit in a task of the user's stops: it has ended that task, and no other."""
+        task = work if isinstance(work, asyncio.Task) else self._loop.create_task(work)
+        while True:
+            try:
+                return self._loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                from greenroom.usercode.exceptions import print_exception
+
+                print_exception(error, "Exception in a task:")
+
+    def _read(self) -> None:
+        try:
+            for message, payloads in self._agent.data.read_once():
+                self._agent.take(message, payloads)
+        except ConnectionError as error:
+            self._lost = error
+            self._agent.stopping = True
+            self._loop.remove_reader(self._agent.data.sock)
+        self._arrived.set()
+
+    async def _wait(self) -> None:
+        while not self._agent.pending and not self._agent.stopping:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def _serve_one_by_one(self) -> None:
+        while True:
+            self._complete(self._wait())
+            item = self._agent.next_item()
+            if item is None:
+                if self._agent.stopping:
+                    return
+                continue  # it was asked back meanwhile
+            if len(self._agent.pending) > 0:
+                self._agent.control.watch_batch()
+            if item.method in self._coroutines:
+                self._run_alone(item)
+            else:
+                self._agent.run_sync(item, main=True)
+
+    def _run_alone(self, item: Item) -> None:
+        try:
+            self._complete(self._start(item))
+        except RuntimeError:
+            if not item.given_up:
+                raise
+            self._complete(self._stopping())
+
+    async def _stopping(self) -> None:
+        while not self._agent.stopping:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _serve_many(self) -> None:
+        while True:
+            await self._wait()
+            item = self._agent.next_item()
+            if item is not None:
+                self._start(item)
+            elif self._agent.stopping:
+                break
+        while self._tasks:
+            self._settled.clear()
+            await self._settled.wait()
+
+    def _start(self, item: Item) -> "asyncio.Task[None]":
+        work = self._run(item) if item.method in self._coroutines else self._run_in_thread(item)
+        task = self._tasks[item.seq] = self._loop.create_task(work)
+        task.add_done_callback(lambda _: self._forget(item))
+        return task
+
+    def _forget(self, item: Item) -> None:
+        self._tasks.pop(item.seq, None)
+        self._settled.set()
+
+    def _give_up(self, item: Task) -> None:
+        """It stays on the loop, and nobody waits for it."""
+        if self._tasks.pop(item.seq, None) is not None and self._agent.spec.max_inputs == 1:
+            self._loop.stop()
+        self._settled.set()
+
+    def _cancel_soon(self, item: Item) -> None:
+        self._loop.call_soon_threadsafe(self._cancel, item)
+
+    def _cancel(self, item: Item) -> None:
+        task = self._tasks.get(item.seq)
+        if task is not None and not item.delivered and item.method in self._coroutines:
+            item.delivered = True
+            task.cancel()
+
+    async def _run_in_thread(self, item: Item) -> None:
+        done = asyncio.Event()
+
+        def work() -> None:
+            self._agent.run_sync(item, main=False)
+            self._loop.call_soon_threadsafe(done.set)
+
+        import threading
+
+        threading.Thread(target=work, name=f"greenroom-input-{item.seq}", daemon=True).start()
+        await done.wait()
+
+    async def _run(self, item: Item) -> None:
+        agent = self._agent
+        current_input.set((item.call_id, item.index))
+        try:
+            with agent.elsewhere:
+                args, kwargs = agent.arguments(item)
+                if item.cancelled:
+                    raise InputCancellation
+                value: Any = agent.target(item.method)(*args, **kwargs)
+                if item.shape == "generator":
+                    await self._run_generator(item, value)
+                    value = None
+                else:
+                    value = await value
+                payload = agent.encode(value)
+        except BaseException as error:  # noqa: BLE001 - whatever the input raised is its result
+            if item.cancelled and isinstance(error, asyncio.CancelledError):
+                item.delivered = True
+            agent.failed(item, error)
+        else:
+            agent.succeeded(item, payload)
+
+    async def _run_generator(self, item: Item, generator: AsyncIterator[Any]) -> None:
+        more = asyncio.Event()
+        item.on_credit = lambda: self._loop.call_soon_threadsafe(more.set)
+        try:
+            async for value in generator:
+                payload = self._agent.encode(value)
+                while not self._agent.take_credit(item):
+                    await more.wait()
+                    more.clear()
+                self._agent.outbox.send(Yielded(item.seq, []), [payload])
+        finally:
+            close = getattr(generator, "aclose", None)
+            if close is not None:
+                await close()

@@ -1,0 +1,1 @@
+"""The ``greenroom`` command: one file a command."""

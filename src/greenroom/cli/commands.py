@@ -1,0 +1,51 @@
+"""``greenroom``: the command and its commands, each imported when it is called."""
+
+import importlib
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "run": ("greenroom.cli.run", "run", "Run a program's entry point, function or method."),
+    "container": ("greenroom.cli.container", "container", "List containers, show one's timeline."),
+    "doctor": ("greenroom.cli.doctor", "doctor", "Say what this machine can do, and what mends each lack."),
+    "completion": ("greenroom.cli.completion", "completion", "Print the completion script of a shell."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name, _ = _COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+
+
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from greenroom import __version__
+
+        click.echo(f"greenroom {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+)
+def greenroom(**options: Any) -> None:
+    """Classes and functions in containers, on your own machines.
+
+    \b
+    greenroom run app.py                  its local entry point
+    greenroom run app.py::Model.predict --x 3
+    greenroom container list              what runs, and what ran
+    """

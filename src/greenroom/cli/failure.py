@@ -1,0 +1,76 @@
+"""How the failure of a program is shown: as Python shows it, with the user's frames alone."""
+
+import os
+import select
+import sys
+import traceback
+from types import TracebackType
+
+import click
+
+from greenroom.model.errors import Error, InputCancellation
+
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_RUNNERS = tuple(os.path.join(_STDLIB, name) + os.sep for name in ("asyncio", "importlib"))
+"""What stands between us and a program's first frame."""
+
+
+def show_failure(error: BaseException) -> None:
+    """On stderr: a traceback, or for an error of ours that no line of the program has caused, one line."""
+    from greenroom.usercode.exceptions import hide_own_frames
+
+    hide_own_frames(error)
+    error.__traceback__ = _from_the_program_on(error.__traceback__)
+    ours = isinstance(error, Error | InputCancellation | NotImplementedError)
+    if ours and error.__traceback__ is None:
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
+        click.echo(f"greenroom: {error}{notes}", err=True)
+    else:
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+
+
+def _from_the_program_on(tb: TracebackType | None) -> TracebackType | None:
+    while tb is not None and tb.tb_frame.f_code.co_filename.startswith(_RUNNERS):
+        tb = tb.tb_next
+    return tb
+
+
+def exit_status(finished: SystemExit) -> int:
+    """What ``sys.exit(…)`` asks for; text is shown, as Python shows it."""
+    if finished.code is None:
+        return 0
+    if isinstance(finished.code, int):
+        return finished.code & 0xFF
+    click.echo(str(finished.code), err=True)
+    return 1
+
+
+def stdout_is_gone() -> bool:
+    """Whether nobody reads stdout any more: ``greenroom run … | head``."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError, AttributeError):
+        return False
+    return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
+
+
+def settle_stdout() -> bool:
+    """Write what stdout still holds; where that can't be, drop it, so that nothing more is said about it at exit.
+
+    Returns:
+        Whether all that it was given has been written, or nobody wants it.
+    """
+    out = sys.stdout
+    if out is None or getattr(out, "closed", False) or not hasattr(out, "flush"):
+        return True  # as the program left it, which is its own affair
+    try:
+        out.flush()
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, out.fileno())
+        os.close(null)
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"greenroom: can't write to stdout: {error.strerror or error}", err=True)
+            return False
+    return True

@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM during a run: the first ends it in order, the second kills, the third leaves at once.
+
+The handlers only note and raise. What writes or sends is done by a thread: a handler runs in the middle of whatever the
+main thread was doing, which may hold the locks that writing and sending need.
+"""
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+
+from greenroom.model.errors import ConnectionError
+from greenroom.sdk.session import kill_current
+from greenroom.sdk.streams import warn
+
+_NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Signals:
+    """For ``with``; from the main thread."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._interrupting = True
+        self._before = {number: signal.getsignal(number) for number in _NUMBERS}
+        self._reader, self._writer = os.pipe()
+        self._thread = threading.Thread(target=self._act, name="greenroom-signals", daemon=True)
+
+    def __enter__(self) -> "Signals":
+        self._thread.start()
+        for number in _NUMBERS:
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
+
+    def program_ended(self) -> None:
+        """From now on there is no user code to interrupt: the app is being stopped, and that goes on."""
+        self._interrupting = False
+
+    @property
+    def status(self) -> int | None:
+        """The exit status that the first signal asks for."""
+        return 128 + self.received[0] if self.received else None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+        if len(self.received) > 2:
+            os._exit(128 + self.received[0])
+        os.write(self._writer, b"!")
+        if self._interrupting:
+            raise KeyboardInterrupt
+
+    def _act(self) -> None:
+        if not os.read(self._reader, 1):
+            return
+        warn("\nstopping: exit hooks run; once more to kill")
+        if not os.read(self._reader, 1):
+            return
+        warn("\nkilling")
+        try:
+            kill_current()
+        except (ConnectionError, OSError):
+            return  # the server has gone, and its containers end by themselves

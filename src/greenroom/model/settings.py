@@ -1,0 +1,72 @@
+"""What a server can be told, each with the default and the environment variable that overrides it."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from greenroom.model.errors import InvalidError
+
+
+class Settings(NamedTuple):
+    """Seconds and bytes; each field is read from ``GREENROOM_<FIELD>``."""
+
+    exit_grace: float = 30.0
+    """Seconds that lifespan shutdown and all exit hooks of a container have together."""
+    cancel_grace: float = 5.0
+    """Seconds that a cancelled input, or a stopped start-up, has to stop."""
+    max_payload: int = 4 * 1024**3
+    """Bytes that one argument or one result may have."""
+    inline_limit: int = 1024**2
+    """Bytes from which on a payload travels as a file descriptor rather than in the frame."""
+    max_containers: int = 200
+    """Containers that one function may have when it doesn't say."""
+    max_starting: int = 0
+    """Containers that may be starting at once; 0: one and a half for each core."""
+
+    def environment(self) -> dict[str, str]:
+        """The variables that say the same to another process."""
+        return {f"GREENROOM_{name.upper()}": str(value) for name, value in self._asdict().items()}
+
+
+def settings_from_environment(environ: "os._Environ[str] | dict[str, str]" = os.environ) -> Settings:
+    """The defaults, with what the environment overrides.
+
+    Raises:
+        InvalidError: a variable isn't a number, or is negative.
+    """
+    values: dict[str, float] = {}
+    for name, default in Settings._field_defaults.items():
+        text = environ.get(variable := f"GREENROOM_{name.upper()}")
+        if text is None:
+            continue
+        try:
+            value = type(default)(text)
+        except ValueError:
+            raise InvalidError(f"{variable}={text!r} is not a number; unset it or give one like {default}") from None
+        if value < 0:
+            raise InvalidError(f"{variable}={text!r} is negative; unset it or give one like {default}")
+        values[name] = value
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def own_environment() -> dict[str, str]:
+    """The environment for processes of our own: this one's, but that they may keep byte-code, or each start compiles."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def home_directory(environ: "os._Environ[str] | dict[str, str]" = os.environ) -> Path:
+    """Where Greenroom keeps its state: ``$GREENROOM_HOME``, else ``greenroom`` in the user's XDG state directory.
+
+    Raises:
+        InvalidError: the path is relative to a directory that isn't there any more.
+    """
+    home = environ.get("GREENROOM_HOME")
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    path = Path(home) if home else Path(state, "greenroom")
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise InvalidError(
+            f"the state directory {path} can't be found: the directory that this is run in has been deleted; "
+            "set GREENROOM_HOME to an absolute path"
+        ) from None

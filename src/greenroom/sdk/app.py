@@ -1,0 +1,399 @@
+"""Apps: a program's functions and classes, and the time in which they run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, dataclass_transform, overload
+
+from greenroom.model.errors import ConnectionError, InvalidError, NotFoundError
+from greenroom.model.ids import new_id
+from greenroom.model.spec import FunctionSpec
+from greenroom.sdk.channel import next_rid
+from greenroom.sdk.cls import Cls, bind
+from greenroom.sdk.entrypoint import LocalEntrypoint
+from greenroom.sdk.function import Function
+from greenroom.sdk.lazy import Lazy
+from greenroom.sdk.options import Options, read_options
+from greenroom.sdk.output import current_sink, say
+from greenroom.sdk.program import check_importable, main_module_name, needs_value
+from greenroom.sdk.running import AppRun, refuse_inside
+from greenroom.sdk.specs import class_specs, function_specs
+from greenroom.sdk.target import Target
+from greenroom.sdk.tracebacks import show_without_our_frames
+from greenroom.sdk.unbuilt import unbuilt
+from greenroom.usercode.context import inside, own
+from greenroom.usercode.definition import ClassDefinition, FunctionDefinition, describe_class, describe_function
+from greenroom.usercode.hooks import parameter
+from greenroom.wire import messages as m
+from greenroom.wire.payload import Payload, as_payload
+
+if TYPE_CHECKING:
+    from greenroom.sdk import bundle as bundles
+    from greenroom.sdk import session as sessions
+else:
+    bundles = Lazy("greenroom.sdk.bundle")
+    sessions = Lazy("greenroom.sdk.session")
+
+_IGNORED = {"tags", "include_source"}
+_IGNORED_BY_RUN = {"client", "environment_name", "interactive", "tags"}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@unbuilt("deploy", "get_dashboard_url", "get_tags", "info", "lookup", "server", "set_tags", "spawn_sandbox", "stats",
+         values=("logs", "sandboxes"))  # fmt: skip
+class App:
+    """A program's functions and classes.
+
+    Args:
+        name: shown to people; without one, the file's name.
+        image: the default of its functions.
+        secrets, volumes, mounts: for each of its functions, beside its own.
+    """
+
+    def __init__(self, name: str | None = None, **defaults: Any) -> None:
+        if name is not None and not isinstance(name, str):
+            raise InvalidError(f"App({name!r}): the name must be a str")
+        unknown = set(defaults) - {"image", "secrets", "volumes", "mounts"} - _IGNORED
+        if unknown:
+            raise InvalidError(f"App knows no {', '.join(f'{name}=' for name in sorted(unknown))}")
+        self._name = name
+        self.module: str = sys._getframe(1).f_globals.get("__name__", "")
+        """The module that made it."""
+        self._ignored = {name for name in _IGNORED if defaults.pop(name, None) is not None}
+        self._defaults = defaults
+        self._functions: dict[str, tuple[Function[..., Any, Any], FunctionDefinition, Options]] = {}
+        self._classes: dict[str, tuple[Cls, ClassDefinition, Options]] = {}
+        self.registered_entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
+        self._app_id = ""
+        self._includer: App | None = None
+        self._session: sessions.Session | None = None
+
+    def __repr__(self) -> str:
+        return f"App({self._name!r})" if self._name else "App()"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        functions = {name: f.is_generator for name, (f, _, _) in self._functions.items()}
+        return (_app_inside, (self._name, functions, self.app_id or ""))
+
+    @property
+    def name(self) -> str | None:
+        """What it is called."""
+        return self._name
+
+    def set_default_name(self, name: str) -> None:
+        """What it is called when the program didn't say."""
+        self._name = self._name or name
+
+    @property
+    def app_id(self) -> str | None:
+        """Its id while it runs."""
+        here = inside()
+        if here is not None and not self._app_id and (own().app is None or self._including() is own().app._including()):
+            return here.app_id
+        return self._app_id or (self._includer.app_id if self._includer is not None else None)
+
+    def _including(self) -> App:
+        """The app that this one is part of when it runs: itself, unless another includes it."""
+        return self._includer._including() if self._includer is not None else self
+
+    @property
+    def registered_functions(self) -> dict[str, Function[..., Any, Any]]:
+        """Its functions, by name."""
+        return {name: entry[0] for name, entry in self._functions.items()}
+
+    @property
+    def registered_classes(self) -> dict[str, Cls]:
+        """Its classes, by name."""
+        return {name: entry[0] for name, entry in self._classes.items()}
+
+    @property
+    def image(self) -> Any:
+        """The default of the functions that are decorated from now on."""
+        return self._defaults.get("image")
+
+    @image.setter
+    def image(self, image: Any) -> None:
+        self._defaults["image"] = image
+
+    def include(self, other: App) -> App:
+        """Make another app's functions and classes, as they are now, this one's too: they run when it does.
+
+        Raises:
+            InvalidError: both have something of one name.
+        """
+        for name in [*other._functions, *other._classes]:
+            if name in self._functions or name in self._classes:
+                raise InvalidError(f"both apps have {name}; rename one, or give it name=")
+        self._functions.update(other._functions)
+        self._classes.update(other._classes)
+        self._ignored |= other._ignored
+        other._includer = self
+        return self
+
+    # ---- decorators ----
+
+    def function(self, *args: Any, **options: Any) -> _FunctionDecorator:
+        """Make a function of this app that runs in containers.
+
+        Keyword arguments: ``cpu`` cores, ``memory`` MiB (each a request, or ``(request, limit)``), ``gpu``,
+        ``timeout`` s (300), ``startup_timeout`` s (300), ``retries`` (a number, or ``Retries``), ``min_containers``,
+        ``max_containers``, ``buffer_containers``, ``scaledown_window`` s (60), ``secrets``, ``env``, ``name``,
+        ``serialized``, ``single_use_containers``.
+
+        Raises:
+            InvalidError: an unknown keyword, a value out of range, or not a function.
+        """
+        _needs_parentheses("function", args)
+        return _FunctionDecorator(self, read_options("@app.function", self._with_defaults(options)))
+
+    def _add_function(self, raw: Callable[..., Any], options: Options) -> Function[..., Any, Any]:
+        definition = describe_function(raw, schedule=options.schedule, retries=options.retries)
+        name = options.name or raw.__name__
+        self._check_name(name)
+        by_value = options.serialized or needs_value(raw)
+        if not by_value:
+            check_importable(raw)
+        generator = definition.is_generator if options.is_generator is None else options.is_generator
+        target = Target(lambda: self.function_id(name), "", name, is_generator=generator, by_value=needs_value(raw))
+        function: Function[..., Any, Any] = Function(raw, target, app=self)
+        self._functions[name] = (function, definition, options._replace(serialized=by_value, is_generator=generator))
+        return function
+
+    @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
+    def cls(self, *args: Any, **options: Any) -> Callable[[T], T]:
+        """Make a class of this app whose instances live in containers, with lifecycle hooks.
+
+        Takes what :meth:`function` takes.
+
+        Raises:
+            InvalidError: an unknown keyword, a value out of range, not a class, or decorators inside it that contradict
+                each other.
+        """
+        _needs_parentheses("cls", args)
+        read = read_options("@app.cls", self._with_defaults(options))
+
+        def decorate(user_class: T) -> T:
+            return self._add_class(user_class, read)  # type: ignore[return-value]
+
+        return decorate
+
+    def _add_class(self, user_class: Any, options: Options) -> Cls:
+        definition = describe_class(
+            user_class, enable_memory_snapshot=options.snapshot, retries=options.retries, warn=True
+        )
+        name = options.name or definition.cls.__name__
+        self._check_name(name)
+        by_value = options.serialized or needs_value(definition.cls)
+        if not by_value:
+            check_importable(definition.cls)
+        cls = Cls(self, name, definition.cls, needs_value(definition.cls), definition)
+        self._classes[name] = (cls, definition, options._replace(serialized=by_value))
+        definition.cls.__greenroom_class__ = cls  # type: ignore[attr-defined]
+        definition.cls.__greenroom_bind__ = staticmethod(bind)  # type: ignore[attr-defined]
+        return cls
+
+    def local_entrypoint(
+        self, *args: Any, name: str | None = None
+    ) -> Callable[[Callable[P, R]], LocalEntrypoint[P, R]]:
+        """Make a function what ``greenroom run`` calls, here, while the app runs."""
+        _needs_parentheses("local_entrypoint", args)
+
+        def decorate(function: Callable[P, R]) -> LocalEntrypoint[P, R]:
+            entrypoint = LocalEntrypoint(function, name or function.__name__)
+            if entrypoint.name in self.registered_entrypoints:
+                raise InvalidError(f"two local entry points are called {entrypoint.name}; rename one")
+            self.registered_entrypoints[entrypoint.name] = entrypoint
+            return entrypoint
+
+        return decorate
+
+    def _check_name(self, name: str) -> None:
+        known = self._functions.get(name) or self._classes.get(name)
+        if known is not None and inside() is None and not _interactive():
+            raise InvalidError(f"two functions or classes of this app are called {name}; rename one, or give it name=")
+
+    # ---- handles ----
+
+    def function_id(self, name: str) -> str:
+        """The id of one of its functions; raises :class:`ConnectionError` when it isn't running."""
+        app_id = self.app_id
+        if not app_id and inside() is not None:
+            raise InvalidError(
+                f"{name} belongs to another app than this container ({self!r}): calls between apps come with deployed "
+                "apps; until then, app.include() makes the functions of both one app's"
+            )
+        if not app_id:
+            raise ConnectionError(
+                f"{name} can't be called remotely: its app isn't running; "
+                "call it inside `with app.run():`, or run the file with `greenroom run`"
+            )
+        return f"{app_id}/{name}"
+
+    def sends_by_value(self, name: str) -> bool:
+        """Whether one of its functions or classes travels as itself, rather than by the name of its module."""
+        entry = self._functions.get(name) or self._classes.get(name)
+        return entry is None or entry[2].serialized
+
+    def function_handle(self, name: str) -> Function[..., Any, Any]:
+        """One of its functions, by name."""
+        try:
+            return self._functions[name][0]
+        except KeyError:
+            raise NotFoundError(f"{self!r} has no function {name}") from None
+
+    # ---- running ----
+
+    def run(self, **options: Any) -> AppRun:
+        """``with app.run():`` or ``async with app.run():``: its functions can be called until the block ends.
+
+        Starts a server where none runs, and ends it after. When the block ends, by whatever, running inputs are
+        cancelled, exit hooks run, and their output is shown before it is left.
+        """
+        if options.pop("detach", False):
+            raise NotImplementedError("app.run(detach=True): deployed apps are not built yet")
+        self._ignored |= {name for name in _IGNORED_BY_RUN if options.pop(name, None)}
+        if options:
+            raise InvalidError(f"app.run() knows no {', '.join(f'{name}=' for name in sorted(options))}")
+        return AppRun(self)
+
+    def start(self) -> None:
+        """What entering ``run()`` does."""
+        refuse_inside()
+        if self._session is not None:
+            raise InvalidError(f"{self!r} is running already")
+        show_without_our_frames()
+        app_id = new_id("ap")
+        specs = self._specs(app_id)
+        self._say_ignored()
+        sink = current_sink()
+        if sink is not None:
+            sink.app_creating(self._name or "app")
+        session = sessions.open_session()
+        try:
+            self._define(session, app_id, specs)
+        except BaseException:
+            sessions.close_session(session)
+            raise
+        self._session, self._app_id = session, app_id
+        sessions.note_running(session, app_id)
+        if sink is not None:
+            sink.app_ready(self._name or "app")
+
+    def _specs(self, app_id: str) -> list[tuple[FunctionSpec, Payload]]:
+        """What travels by value refers to this app by its id, so it has it from here on."""
+        self._app_id = app_id
+        try:
+            return [*function_specs(self._functions), *class_specs(self._classes)]
+        finally:
+            self._app_id = ""
+
+    def _say_ignored(self) -> None:
+        entries = [*self._functions.values(), *self._classes.values()]
+        names = self._ignored.union(*(options.ignored for _, _, options in entries))
+        if names:
+            say(
+                f"ignored, for it means nothing on one's own machines: {', '.join(f'{name}=' for name in sorted(names))}"
+            )
+
+    def _with_defaults(self, options: dict[str, Any]) -> dict[str, Any]:
+        """A function's options, with what the app says of all."""
+        merged = {**self._defaults, **options}
+        for name, value in self._defaults.items():
+            own = options.get(name)
+            if own and name in ("secrets", "mounts"):
+                merged[name] = [*value, *own]
+            elif own and name == "volumes":
+                merged[name] = {**value, **own}
+        return merged
+
+    def _define(self, session: sessions.Session, app_id: str, specs: list[tuple[FunctionSpec, Payload]]) -> None:
+        """Everything at once, answers after: one round trip for all."""
+        answers = [
+            session.send(m.CreateApp(next_rid(), app_id, self._name or "app")),
+            session.send(m.FollowApp(next_rid(), app_id)),
+        ]
+        bundle = self._bundle(specs)
+        if bundle is not None and not session.request(m.HasBundle(next_rid(), bundle.digest))["present"]:
+            session.request(m.PutBundle(next_rid(), bundle.digest, []), [as_payload(bundle.data, 1024**2)])
+        for spec, definition in specs:
+            digest = bundle.digest if bundle is not None else ""
+            spec = spec._replace(function_id=f"{app_id}/{spec.name}", app_id=app_id, bundle=digest)
+            answers.append(session.send(m.DefineFunction(next_rid(), spec.to_json(), []), [definition]))
+        for answer in answers:
+            session.wait(answer)
+
+    def _bundle(self, specs: list[tuple[FunctionSpec, Payload]]) -> bundles.Bundle | None:
+        main_as = next((spec.module for spec, _ in specs if spec.main_alias), "")
+        files = bundles.collect_files(main_as or main_module_name())
+        return bundles.pack(files) if files else None
+
+    def stop(self) -> None:
+        """What leaving ``run()`` does: returns once every container has ended."""
+        session, self._session = self._session, None
+        if session is None:
+            return
+        app_id, self._app_id = self._app_id, ""
+        sink = current_sink()
+        if sink is not None:
+            sink.app_stopping()
+        try:
+            if not session.lost:
+                session.request(m.StopApp(next_rid(), app_id))
+        finally:
+            sessions.note_ended(session, app_id)
+            sessions.close_session(session)
+        if sink is not None:
+            sink.app_stopped()
+
+
+Stub = App
+"""What Apps were called once."""
+
+
+class _FunctionDecorator:
+    """``@app.function(…)``, waiting for its function; typed so that ``.remote`` keeps the function's own types."""
+
+    def __init__(self, app: App, options: Options) -> None:
+        self._app = app
+        self._options = options
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Function[P, R, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Function[..., Any, Any]:
+        return self._app._add_function(function, self._options)
+
+
+def _needs_parentheses(decorator: str, args: tuple[Any, ...]) -> None:
+    if args:
+        raise InvalidError(f"@app.{decorator} lacks its parentheses: write @app.{decorator}()")
+
+
+def _interactive() -> bool:
+    return not hasattr(sys.modules.get("__main__"), "__file__")
+
+
+def _app_inside(name: str | None, functions: dict[str, bool], app_id: str) -> App:
+    """An app that travelled inside a pickle: its functions can be called there by name, if it ran."""
+    app = App(name)
+    app._app_id = app_id
+    for function, generator in functions.items():
+        target = Target(
+            lambda function=function: app.function_id(function),  # type: ignore[misc]
+            "",
+            function,
+            is_generator=generator,
+            by_value=True,
+        )
+        handle: Function[..., Any, Any] = Function(_elsewhere, target, app=app)
+        app._functions[function] = (handle, describe_function(_elsewhere), read_options("@app.function", {}))
+    return app
+
+
+def _elsewhere(*args: Any, **kwargs: Any) -> Any:
+    raise InvalidError("this function was not sent along; call it with .remote()")

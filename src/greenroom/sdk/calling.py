@@ -1,0 +1,210 @@
+"""Calls, from the caller's side: one value, a generator's values, a spawned call (see ``collecting.py`` for its results)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import ConnectionError
+from greenroom.model.ids import new_call_id
+from greenroom.sdk import codec
+from greenroom.sdk.channel import (
+    FutureSink,
+    LoopChannel,
+    ThreadChannel,
+    loop_channel,
+    thread_channel,
+)
+from greenroom.sdk.lazy import Lazy
+from greenroom.sdk.target import Target
+from greenroom.wire.messages import (
+    Call,
+    CancelCall,
+    Credit,
+    EndInputs,
+    Outputs,
+    Status,
+    Values,
+)
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    import asyncio
+else:
+    asyncio = Lazy("asyncio")
+
+CREDIT_STEP = 64
+"""Values after which a generator's caller says that it has taken them."""
+
+
+class _OneOutput:
+    """Waits, in a thread, for a call's one output."""
+
+    __slots__ = ("output",)
+
+    def __init__(self) -> None:
+        self.output: tuple[str, str, Payload] | None = None
+
+    def take(self, message: Any, payloads: list[Payload]) -> None:
+        """See ``channel.Sink``."""
+        self.output = (message.items[0][1], message.items[0][2], payloads[0])
+
+
+def call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``.remote()``: the value, or the exception raised."""
+    __tracebackhide__ = True
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel = thread_channel()
+    call_id = new_call_id()
+    sink = channel.sinks[call_id] = _OneOutput()
+    finished = False
+    try:
+        channel.bind(target)
+        channel.connection.send(
+            Call(call_id, target.function_id, target.method, target.binding, "unary", []), [payload]
+        )
+        while sink.output is None:
+            channel.pump()
+        finished = True
+    except ConnectionError:
+        raise codec.lost() from None
+    finally:
+        del channel.sinks[call_id]
+        if not finished:
+            # Interrupted: to close the connection is to cancel the call.
+            channel.close()
+    return codec.outcome(*sink.output)
+
+
+async def call_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``.remote.aio()``: the value, or the exception raised; cancelling the task cancels the call."""
+    __tracebackhide__ = True
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel = loop_channel()
+    call_id = new_call_id()
+    sink = channel.sinks[call_id] = FutureSink(asyncio.get_running_loop())
+    channel.bind(target)
+    channel.connection.send(Call(call_id, target.function_id, target.method, target.binding, "unary", []), [payload])
+    try:
+        message, payloads = await sink.future
+    except asyncio.CancelledError:
+        channel.connection.send(CancelCall(call_id))
+        raise
+    finally:
+        channel.sinks.pop(call_id, None)
+    return codec.outcome(message.items[0][1], message.items[0][2], payloads[0])
+
+
+# ---- generators ----
+
+
+def generate(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, None, None]:
+    """``.remote_gen()``: the values as they come."""
+    __tracebackhide__ = True
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel = ThreadChannel()
+    call_id = new_call_id()
+    taken = 0
+    try:
+        channel.bind(target)
+        channel.connection.send(
+            Call(call_id, target.function_id, target.method, target.binding, "generator", []), [payload]
+        )
+        while True:
+            try:
+                message, payloads = channel.connection.receive()
+            except ConnectionError:
+                raise codec.lost() from None
+            if isinstance(message, Values):
+                for value in payloads:
+                    yield codec.decode(value)
+                    taken += 1
+                    if taken % CREDIT_STEP == 0:
+                        channel.connection.send(Credit(call_id, CREDIT_STEP))
+            elif isinstance(message, Outputs):
+                _, status, detail = message.items[0]
+                if status == Status.END:
+                    return
+                raise codec.failure(status, detail, payloads[0])
+            else:
+                channel.route(message, payloads)
+    finally:
+        channel.close()
+
+
+class _Queued:
+    """Waits, on a loop, for many messages."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[Any, list[Payload]]] = asyncio.Queue()
+
+    def take(self, message: Any, payloads: list[Payload]) -> None:
+        """See ``channel.Sink``."""
+        self.queue.put_nowait((message, payloads))
+
+
+async def generate_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
+    """``.remote_gen.aio()``."""
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel = LoopChannel()
+    call_id = new_call_id()
+    sink = channel.sinks[call_id] = _Queued()
+    taken = 0
+    try:
+        channel.bind(target)
+        channel.connection.send(
+            Call(call_id, target.function_id, target.method, target.binding, "generator", []), [payload]
+        )
+        while True:
+            message, payloads = await sink.queue.get()
+            if isinstance(message, ConnectionError):
+                raise codec.lost()
+            if isinstance(message, Values):
+                for value in payloads:
+                    yield codec.decode(value)
+                    taken += 1
+                    if taken % CREDIT_STEP == 0:
+                        channel.connection.send(Credit(call_id, CREDIT_STEP))
+                continue
+            _, status, detail = message.items[0]
+            if status == Status.END:
+                return
+            raise codec.failure(status, detail, payloads[0])
+    finally:
+        channel.sinks.clear()
+        channel.connection.abort()
+
+
+# ---- spawned calls ----
+
+
+def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """``.spawn()``: the call's id; nobody waits for it."""
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel = thread_channel()
+    call_id = new_call_id()
+    channel.bind(target)
+    channel.connection.send(Call(call_id, target.function_id, target.method, target.binding, "spawn", []), [payload])
+    channel.connection.send(EndInputs(call_id, 1))
+    return call_id
+
+
+async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """``.spawn.aio()``."""
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel = loop_channel()
+    call_id = new_call_id()
+    channel.bind(target)
+    channel.connection.send(Call(call_id, target.function_id, target.method, target.binding, "spawn", []), [payload])
+    channel.connection.send(EndInputs(call_id, 1))
+    return call_id
+
+
+def cancel(call_id: str) -> None:
+    """Cancel a spawned call."""
+    thread_channel().connection.send(CancelCall(call_id))
+
+
+async def cancel_async(call_id: str) -> None:
+    """Cancel a spawned call."""
+    loop_channel().connection.send(CancelCall(call_id))

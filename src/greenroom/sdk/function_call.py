@@ -1,0 +1,122 @@
+"""Spawned calls: handles to results that come later."""
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, Generic, TypeVar
+
+from greenroom.model.errors import InvalidError
+from greenroom.sdk import calling, codec
+from greenroom.sdk.bridge import Blocking, Both, called_from_coroutine
+from greenroom.sdk.channel import loop_channel, thread_channel
+from greenroom.sdk.collecting import Collector
+from greenroom.sdk.unbuilt import unbuilt
+
+R = TypeVar("R")
+
+
+@unbuilt("get_call_graph", "get_dashboard_url", "get_gen", "hydrate")
+class FunctionCall(Generic[R]):
+    """A call that ``.spawn()`` or ``.spawn_map()`` began; it lives as long as its app."""
+
+    def __init__(self, object_id: str) -> None:
+        self.object_id = object_id
+        self._collector = Collector(object_id)
+
+    def __repr__(self) -> str:
+        return f"FunctionCall({self.object_id!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FunctionCall, (self.object_id,))
+
+    @classmethod
+    def from_id(cls, function_call_id: str) -> "FunctionCall[Any]":
+        """The call of that id, from any process of the same running app.
+
+        Raises:
+            InvalidError: that is no call's id.
+        """
+        if not isinstance(function_call_id, str) or not function_call_id.startswith("fc-"):
+            raise InvalidError(
+                f"{function_call_id!r} is no function call's id: give what FunctionCall.object_id says, fc-…"
+            )
+        return FunctionCall(function_call_id)
+
+    @property
+    def get(self) -> Blocking[..., R]:
+        """``get(timeout=None, *, index=0)``: the result, once it's there; the remote exception is raised.
+
+        ``timeout``: seconds to wait, None for ever; raises :class:`greenroom.TimeoutError` (also a builtin
+        ``TimeoutError``), and the call goes on. ``index``: which input of a ``spawn_map``.
+        """
+        return Blocking(self._get, self._get_async)
+
+    def _get(self, timeout: float | None = None, *, index: int = 0) -> R:
+        __tracebackhide__ = True
+        outputs = self._collector.wait(index, timeout).outputs
+        result: R = codec.outcome(*outputs[index])
+        return result
+
+    async def _get_async(self, timeout: float | None = None, *, index: int = 0) -> R:
+        __tracebackhide__ = True
+        outputs = (await self._collector.wait_async(index, timeout)).outputs
+        result: R = codec.outcome(*outputs[index])
+        return result
+
+    @property
+    def num_inputs(self) -> Blocking[[], int]:
+        """How many inputs it has; waits until all have ended."""
+        return Blocking(self._num_inputs, self._num_inputs_async)
+
+    def _num_inputs(self) -> int:
+        return self._collector.wait(None, None).count or 0
+
+    async def _num_inputs_async(self) -> int:
+        return (await self._collector.wait_async(None, None)).count or 0
+
+    def iter(self) -> Both[R]:
+        """Every result in the order of the inputs; for ``for`` and ``async for``."""
+        return Both(self._iter, self._iter_async)
+
+    def _iter(self) -> Generator[R, None, None]:
+        for index in range(self._num_inputs()):
+            yield self._get(index=index)
+
+    async def _iter_async(self) -> AsyncGenerator[R, None]:
+        for index in range(await self._num_inputs_async()):
+            yield await self._get_async(index=index)
+
+    @property
+    def cancel(self) -> Blocking[[], None]:
+        """Cancel what hasn't ended; ``get`` then raises :class:`greenroom.InputCancellation`."""
+        return Blocking(self._cancel, self._cancel_async)
+
+    def _cancel(self) -> None:
+        calling.cancel(self.object_id)
+
+    async def _cancel_async(self) -> None:
+        await calling.cancel_async(self.object_id)
+
+    @staticmethod
+    def gather(*function_calls: "FunctionCall[Any]") -> list[Any]:
+        """The results of all of them, in order; called straight from an ``async def``, a coroutine."""
+        __tracebackhide__ = True
+        if called_from_coroutine(1):
+            return _gather_async(*function_calls)  # type: ignore[return-value]
+        return _gather(*function_calls)
+
+
+def _gather(*calls: FunctionCall[Any]) -> list[Any]:
+    __tracebackhide__ = True
+    for call in calls:
+        call._collector.ask(thread_channel())
+    return [call._get() for call in calls]
+
+
+async def _gather_async(*calls: FunctionCall[Any]) -> list[Any]:
+    __tracebackhide__ = True
+    for call in calls:
+        call._collector.ask(loop_channel())
+    return [await call._get_async() for call in calls]
+
+
+gather = Blocking(_gather, _gather_async)
+"""``gather(*function_calls)``: the results of all of them, in order; ``.aio`` for coroutines."""

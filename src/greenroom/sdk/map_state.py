@@ -1,0 +1,225 @@
+"""One running ``.map()``: which inputs have left, which outputs may be handed on."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from greenroom.model.errors import DeserializationError, Error
+from greenroom.model.ids import new_call_id
+from greenroom.sdk import codec
+from greenroom.sdk.channel import LoopChannel, ThreadChannel
+from greenroom.sdk.inputs import Arguments, Inputs
+from greenroom.sdk.output import OutputSink, current_sink
+from greenroom.sdk.target import Target
+from greenroom.sdk.window import Unlimited, Window
+from greenroom.wire.messages import Call, CancelCall, EndInputs, Outputs, Status
+from greenroom.wire.messages import Inputs as InputsMessage
+from greenroom.wire.payload import Descriptor, Payload
+
+BATCH = 512
+"""Inputs in one frame at the most."""
+BATCH_BYTES = 4 * 1024**2
+"""Bytes from which on a frame is full."""
+
+Item = tuple[int, Payload]
+"""An input's number and its arguments."""
+_Output = tuple[str, str, Payload] | Error
+
+
+class MapState:
+    """What the sending and the receiving side of a map share. The methods of one side need no lock against the other's."""
+
+    def __init__(self, target: Target, inputs: Inputs, ordered: bool, return_exceptions: bool) -> None:
+        self.target = target
+        self.call_id = new_call_id()
+        self.window = Window()
+        self.exhausted = False
+        """No more inputs will come."""
+        self.ended = False
+        """All of them have been sent."""
+        self.error: BaseException | None = None
+        """What the user's iterator raised."""
+        self.starved: Callable[[], None] | None = None
+        """Whom to tell that there is room, while somebody waits for it."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called, maybe from another thread, where the consumer must look again without an output having come."""
+        self._name = inputs.name
+        self._ordered = ordered
+        self._return_exceptions = return_exceptions
+        self._failures: deque[tuple[int, Error]] = deque()
+        self._delivered = 0
+        self._waiting: dict[int, _Output] = {}
+        self._next = 0
+        self._done = 0
+        self._total = inputs.total()
+        self._sink: OutputSink | None = None
+
+    # ---- sending ----
+
+    def begin(self, channel: ThreadChannel | LoopChannel) -> None:
+        """Start the call."""
+        self._start(channel, "map")
+        self._sink = current_sink()
+        if self._sink is not None:
+            self._sink.map_started(self.call_id, self.target.name, self._total)
+
+    def _start(self, channel: ThreadChannel | LoopChannel, shape: str) -> None:
+        target = self.target
+        channel.bind(target)
+        channel.connection.send(Call(self.call_id, target.function_id, target.method, target.binding, shape, []))
+
+    def admit(self, inputs: Iterator[Arguments], limit: int) -> Iterator[Item]:
+        """The next inputs, numbered, pickled and counted: up to ``limit``, or fewer that fill a frame."""
+        size = 0
+        for _ in range(min(limit, BATCH)):
+            arguments = next(inputs, None)
+            if arguments is None:
+                self.exhausted = True
+                return
+            payload = self.encode(arguments)
+            if payload is not None:
+                yield self.window.sent - 1, payload
+                size += len(payload)
+                if size >= BATCH_BYTES:
+                    return
+
+    def encode(self, arguments: Arguments) -> Payload | None:
+        """The arguments of the next input, which is now ahead; None where they can't travel: that input has failed."""
+        args, kwargs = arguments
+        index = self.window.sent
+        try:
+            payload = codec.encode_arguments(args, kwargs, self.target.by_value)
+        except Error as error:
+            told = type(error)(f"input {index} (counted from 0) of {self._name}(): {error}")
+            told.__cause__ = error.__cause__
+            self.window.send(b"")
+            self.cannot_send(index, told)
+            return None
+        self.window.send(payload)
+        return payload
+
+    def cannot_send(self, index: int, error: Error) -> None:
+        """An input can't be sent: the consumer gets the error in its turn."""
+        self._failures.append((index, error))
+        self.changed()
+
+    def send(self, channel: ThreadChannel | LoopChannel, items: Sequence[Item]) -> None:
+        """Send admitted inputs, in as few frames as their numbers allow: one that could not be sent leaves a gap."""
+        while items:
+            first, length = items[0][0], len(items)
+            if items[-1][0] - first >= length:
+                length = next(place for place, (index, _) in enumerate(items) if index != first + place)
+            payloads = [payload for _, payload in items[:length]]
+            channel.connection.send(InputsMessage(self.call_id, first, []), payloads)
+            self._delivered += length
+            items = items[length:]
+
+    def send_end(self, channel: ThreadChannel | LoopChannel) -> None:
+        """All inputs have been sent."""
+        channel.connection.send(EndInputs(self.call_id, self._delivered))
+        self.ended = True
+
+    def give_up(self, channel: ThreadChannel | LoopChannel) -> None:
+        """What has been sent is cancelled, and nothing more will come: half a spawned call is of no use to anybody."""
+        channel.connection.send(CancelCall(self.call_id))
+        channel.connection.send(EndInputs(self.call_id, self._delivered))
+
+    # ---- receiving ----
+
+    def arrived(self, message: Outputs, payloads: list[Payload]) -> Iterator[Any]:
+        """The values that may be handed on now."""
+        window = self.window
+        window.arrive(message.sizes)
+        self._progress(len(message.items))
+        payloads.reverse()
+        for index, status, detail in message.items:
+            # Taken off the list: a large one is freed as soon as it has been handed on.
+            payload = payloads.pop()
+            window.end(index)
+            if index == self._next or index < 0 or not self._ordered:
+                yield self._outcome((status, detail, payload))
+                if self._waiting:
+                    yield from self._no_longer_waiting()
+            else:
+                window.keep(payload)
+                self._waiting[index] = (status, detail, payload)
+        self._feed()
+
+    def failures(self) -> Iterator[Any]:
+        """The same, of inputs that could not be sent."""
+        while self._failures:
+            index, error = self._failures.popleft()
+            self._progress(1)
+            if index == self._next or not self._ordered:
+                yield self._outcome(error)
+                yield from self._no_longer_waiting()
+            else:
+                self._waiting[index] = error
+
+    def _no_longer_waiting(self) -> Iterator[Any]:
+        while (output := self._waiting.pop(self._next, None)) is not None:
+            if not isinstance(output, Error):
+                self.window.release(output[2])
+            yield self._outcome(output)
+
+    def _outcome(self, output: _Output) -> Any:
+        __tracebackhide__ = True
+        self.window.take()
+        self._next += 1
+        if self.starved is not None:
+            self._feed()
+        if isinstance(output, Error):
+            error: BaseException = output
+        else:
+            status, detail, payload = output
+            if status == Status.OK:
+                try:
+                    return codec.decode(payload)
+                except DeserializationError as failed:
+                    error = failed
+                finally:
+                    if isinstance(payload, Descriptor):
+                        payload.close()
+            else:
+                error = codec.failure(status, detail, payload)
+                if status == Status.REFUSED:
+                    raise error
+        if self._return_exceptions:
+            return error
+        raise error
+
+    def _feed(self) -> None:
+        if (tell := self.starved) is not None and self.window.room():
+            tell()
+
+    def _progress(self, count: int) -> None:
+        self._done += count
+        if self._sink is not None:
+            self._sink.map_progress(self.call_id, self._done, self._total)
+
+    def over(self) -> bool:
+        """Whether every input's output was handed on; raises what the user's iterator raised."""
+        if self.error is not None:
+            raise self.error
+        return self.ended and not self._failures and self.window.taken >= self.window.sent
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._sink is not None:
+            self._sink.map_ended(self.call_id)
+
+
+class SpawnState(MapState):
+    """The sending side alone: of a call whose outputs somebody collects later."""
+
+    def __init__(self, target: Target, inputs: Inputs) -> None:
+        super().__init__(target, inputs, False, False)
+        self.window = Unlimited()
+
+    def begin(self, channel: ThreadChannel | LoopChannel) -> None:
+        """Start the call."""
+        self._start(channel, "spawn")
+
+    def cannot_send(self, index: int, error: Error) -> None:
+        """Nobody would see it later, so now."""
+        raise error

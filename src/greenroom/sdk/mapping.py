@@ -1,0 +1,179 @@
+"""``.map()`` and its kin, from the caller's side: inputs leave in batches, outputs come back as they are ready.
+
+Inputs of a list or range are sent by whoever consumes the outputs; those of anything that may block as ``feeding.py``
+says. No more than a window of them (``window.py``) is ahead of the consumer, so a map over a million inputs needs the
+memory of some thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Iterator
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import ConnectionError
+from greenroom.sdk import codec
+from greenroom.sdk.channel import LoopChannel, ThreadChannel, loop_channel, thread_channel
+from greenroom.sdk.feeding import Puller, ThreadFeeder, feed, send_pulled
+from greenroom.sdk.inputs import Arguments, Inputs
+from greenroom.sdk.lazy import Lazy
+from greenroom.sdk.map_state import BATCH, Item, MapState, SpawnState
+from greenroom.sdk.target import Target
+from greenroom.wire.messages import Outputs
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    import asyncio
+else:
+    asyncio = Lazy("asyncio")
+
+
+def run_map(target: Target, inputs: Inputs, *, ordered: bool, return_exceptions: bool) -> Generator[Any, None, None]:
+    """The outputs of ``inputs``; closing the generator cancels what is left."""
+    __tracebackhide__ = True
+    state = MapState(target, inputs, ordered, return_exceptions)
+    iterator = iter(inputs)
+    channel = ThreadChannel()
+    feeder: ThreadFeeder | None = None
+    try:
+        state.begin(channel)
+        if not inputs.plain:
+            feeder = ThreadFeeder(state, channel, iterator)
+        while True:
+            if feeder is None:
+                _send_some(state, channel, iterator)
+            yield from state.failures()
+            if state.over():
+                break
+            if feeder is not None and not feeder.wait():
+                continue
+            message, payloads = _receive(channel)
+            if isinstance(message, Outputs):
+                yield from state.arrived(message, payloads)
+            else:
+                channel.route(message, payloads)
+    finally:
+        if feeder is not None:
+            feeder.stop()
+        channel.close()
+        state.close()
+
+
+def _send_some(state: MapState, channel: ThreadChannel, inputs: Iterator[Arguments]) -> None:
+    """Send as many inputs as there is room for."""
+    try:
+        while not state.ended and (room := state.window.room()):
+            state.send(channel, list(state.admit(inputs, room)))
+            if state.exhausted:
+                state.send_end(channel)
+    except ConnectionError:
+        raise codec.lost() from None
+
+
+def _receive(channel: ThreadChannel) -> tuple[Any, list[Payload]]:
+    try:
+        return channel.connection.receive()
+    except ConnectionError:
+        raise codec.lost() from None
+
+
+async def run_map_async(
+    target: Target, inputs: Inputs, *, ordered: bool, return_exceptions: bool
+) -> AsyncGenerator[Any, None]:
+    """The same on an event loop."""
+    state = MapState(target, inputs, ordered, return_exceptions)
+    channel = LoopChannel()
+    arrivals = channel.sinks[state.call_id] = _Arrivals()
+    state.changed = arrivals.look
+    feeder: asyncio.Task[None] | None = None
+    try:
+        state.begin(channel)
+        feeder = asyncio.create_task(_feed(state, channel, inputs))
+        while True:
+            for value in state.failures():
+                yield value
+            if state.over():
+                break
+            message, payloads = await arrivals.queue.get()
+            if isinstance(message, ConnectionError):
+                raise codec.lost()
+            if message is not None:
+                for value in state.arrived(message, payloads):
+                    yield value
+    finally:
+        if feeder is not None:
+            feeder.cancel()
+        channel.sinks.clear()
+        channel.connection.abort()
+        state.close()
+
+
+class _Arrivals:
+    """What has come for one map; see ``channel.Sink``."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[Any, list[Payload]]] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    def look(self) -> None:
+        """Wake the consumer, from any thread."""
+        self._loop.call_soon_threadsafe(self.take, None, [])
+
+    def take(self, message: Any, payloads: list[Payload]) -> None:
+        self.queue.put_nowait((message, payloads))
+
+
+async def _feed(state: MapState, channel: LoopChannel, inputs: Inputs) -> None:
+    try:
+        await feed(state, channel, inputs)
+    except Exception as error:  # noqa: BLE001 - the user's iterator raised; the consumer raises it
+        state.error = error
+    state.changed()
+
+
+def spawn_map(target: Target, inputs: Inputs) -> str:
+    """Start a call whose outputs are kept; its id."""
+    state = SpawnState(target, inputs)
+    iterator = iter(inputs)
+    channel = thread_channel()
+    state.begin(channel)
+    try:
+        if inputs.plain:
+            while not state.exhausted:
+                state.send(channel, list(state.admit(iterator, BATCH)))
+            state.send_end(channel)
+        else:
+            pulled: SimpleQueue[Item | None] = SimpleQueue()
+            puller = Puller(state, iterator, pulled.put)
+            try:
+                send_pulled(state, channel, pulled)
+            finally:
+                puller.stop()
+    finally:
+        if not state.ended:
+            _give_up(state)
+    if state.error is not None:
+        raise state.error
+    return state.call_id
+
+
+def _give_up(state: SpawnState) -> None:
+    try:
+        state.give_up(thread_channel())  # a new one, where an interrupt broke the old
+    except ConnectionError:
+        pass  # its server has gone, and the call with it
+
+
+async def spawn_map_async(target: Target, inputs: Inputs) -> str:
+    """The same, on an event loop."""
+    state = SpawnState(target, inputs)
+    channel = loop_channel()
+    state.begin(channel)
+    try:
+        await feed(state, channel, inputs)
+    finally:
+        if not state.ended:
+            state.give_up(channel)
+    if state.error is not None:
+        raise state.error
+    return state.call_id

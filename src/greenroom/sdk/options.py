@@ -1,0 +1,184 @@
+"""What ``@app.function(…)`` and ``@app.cls(…)`` take: names of both eras, checked, as a ``FunctionSpec`` has them."""
+
+from typing import Any, NamedTuple
+
+from greenroom.model.errors import InvalidError
+from greenroom.model.spec import RetrySpec
+from greenroom.sdk.secret import Secret
+
+_OLD_NAMES = {
+    "keep_warm": "min_containers",
+    "concurrency_limit": "max_containers",
+    "container_idle_timeout": "scaledown_window",
+}
+_IGNORED = {"region", "cloud", "proxy", "include_source", "restrict_modal_access", "experimental_options", "i6pn",
+            "nonpreemptible", "restrict_output"}  # fmt: skip
+_LATER = {"schedule", "volumes", "mounts", "network_file_systems", "ephemeral_disk", "block_network",
+          "enable_memory_snapshot"}  # fmt: skip
+_KNOWN = {
+    "image", "secrets", "env", "gpu", "serialized", "cpu", "memory", "min_containers", "max_containers",
+    "buffer_containers", "scaledown_window", "retries", "timeout", "startup_timeout", "name", "is_generator",
+    "allow_concurrent_inputs", "single_use_containers", "max_inputs",
+} | _LATER  # fmt: skip
+
+
+class Retries:
+    """When an input that failed is tried again.
+
+    Args:
+        max_retries: tries after the first, 0 to 10.
+        backoff_coefficient: each delay is the one before times this, 1 to 10.
+        initial_delay: seconds before the first retry, 0 to 60.
+        max_delay: seconds that no delay exceeds, 1 to 60.
+
+    Raises:
+        InvalidError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_retries: int,
+        backoff_coefficient: float = 2.0,
+        initial_delay: float = 1.0,
+        max_delay: float = 60.0,
+    ) -> None:
+        for name, value, low, high in (
+            ("max_retries", max_retries, 0, 10),
+            ("backoff_coefficient", backoff_coefficient, 1.0, 10.0),
+            ("initial_delay", initial_delay, 0.0, 60.0),
+            ("max_delay", max_delay, 1.0, 60.0),
+        ):
+            if not low <= value <= high:
+                raise InvalidError(f"Retries({name}={value}) must lie between {low:g} and {high:g}")
+        self.spec = RetrySpec(max_retries, initial_delay, backoff_coefficient, max_delay)
+
+
+class Options(NamedTuple):
+    """What remains after checking: fields of the spec, and what the client itself needs."""
+
+    fields: dict[str, Any]
+    name: str
+    serialized: bool
+    is_generator: bool | None
+    later: dict[str, Any]
+    """Options of features that aren't built: to use them is refused."""
+    ignored: list[str]
+    """Names that mean nothing on one's own machines; said when the app runs."""
+    retries: bool
+    schedule: bool
+    snapshot: bool
+
+
+def read_options(where: str, given: dict[str, Any]) -> Options:
+    """Check and translate keywords.
+
+    Args:
+        where: ``@app.function`` or ``@app.cls``, for the messages.
+
+    Raises:
+        InvalidError: an unknown keyword, or a value out of range.
+    """
+    options = _translate(where, given)
+    fields: dict[str, Any] = {}
+    for name in ("min_containers", "max_containers", "buffer_containers"):
+        if (value := options.pop(name, None)) is not None:
+            fields[name] = _whole(where, name, value, 1 if name == "max_containers" else 0)
+    if fields.get("max_containers") and fields.get("min_containers", 0) > fields["max_containers"]:
+        raise InvalidError(
+            f"{where}: min_containers={fields['min_containers']} is above max_containers={fields['max_containers']}"
+        )
+    for name in ("timeout", "startup_timeout", "scaledown_window"):
+        if (value := options.pop(name, None)) is not None:
+            fields[name] = _seconds(where, name, value)
+    _resources(where, options, fields)
+    retries = options.pop("retries", None)
+    if retries is not None:
+        fields["retries"] = _retries(where, retries)
+    concurrent = options.pop("allow_concurrent_inputs", None) or options.pop("max_inputs", None)
+    if concurrent is not None:
+        fields["max_inputs"] = _whole(where, "allow_concurrent_inputs", concurrent, 1)
+    fields["single_use"] = bool(options.pop("single_use_containers", False))
+    fields["environment"] = _environment(where, options.pop("secrets", None), options.pop("env", None))
+    later = {name: value for name in sorted(_LATER) if (value := options.pop(name, None))}
+    if (image := options.pop("image", None)) is not None:
+        later["image"] = image
+    return Options(
+        fields=fields,
+        name=options.pop("name", None) or "",
+        serialized=bool(options.pop("serialized", False)),
+        is_generator=options.pop("is_generator", None),
+        later=later,
+        ignored=[name for name in sorted(_IGNORED) if options.pop(name, None) is not None],
+        retries=retries is not None,
+        schedule="schedule" in later,
+        snapshot=bool(later.get("enable_memory_snapshot")),
+    )
+
+
+def _translate(where: str, given: dict[str, Any]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in given.items():
+        new = _OLD_NAMES.get(name, name)
+        if new not in _KNOWN and new not in _IGNORED:
+            import difflib
+
+            close = difflib.get_close_matches(name, [*_KNOWN, *_IGNORED, *_OLD_NAMES], 1)
+            hint = f"; did you mean {close[0]}=?" if close else ""
+            raise InvalidError(f"{where} knows no {name}={hint}")
+        if new in options and value is not None:
+            raise InvalidError(f"{where}: {name}= and {new}= are the same; give one")
+        options[new] = value
+    return options
+
+
+def _whole(where: str, name: str, value: Any, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InvalidError(f"{where}: {name}={value!r} must be a whole number of at least {least}")
+    return value
+
+
+def _seconds(where: str, name: str, value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        raise InvalidError(f"{where}: {name}={value!r} must be a number of seconds above 0")
+    return float(value)
+
+
+def _resources(where: str, options: dict[str, Any], fields: dict[str, Any]) -> None:
+    for name, kind in (("cpu", float), ("memory", int)):
+        value = options.pop(name, None)
+        if value is None:
+            continue
+        request, limit = value if isinstance(value, tuple) and len(value) == 2 else (value, 0)
+        for number in (request, limit):
+            if not isinstance(number, int | float) or isinstance(number, bool) or number < 0:
+                raise InvalidError(
+                    f"{where}: {name}={value!r} must be a number above 0, or a pair (request, limit) of them"
+                )
+        if request == 0 or (limit and limit < request):
+            raise InvalidError(f"{where}: {name}={value!r}: the request must be above 0 and not above the limit")
+        fields[name], fields[f"{name}_limit"] = kind(request), kind(limit)
+    gpu = options.pop("gpu", None)
+    if gpu:
+        fields["gpu"] = str(gpu)
+
+
+def _retries(where: str, value: Any) -> RetrySpec:
+    if isinstance(value, Retries):
+        return value.spec
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10:
+        return RetrySpec(value, 1.0, 1.0, 60.0)
+    raise InvalidError(f"{where}: retries={value!r} must be a number from 0 to 10, or Retries(max_retries=…)")
+
+
+def _environment(where: str, secrets: Any, env: Any) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for secret in secrets or ():
+        if not isinstance(secret, Secret):
+            raise InvalidError(
+                f"{where}: secrets= holds a {type(secret).__name__}; make one with Secret.from_dict({{…}})"
+            )
+        values.update(secret.values)
+    if env:
+        values.update(Secret.from_dict(env).values)
+    return values

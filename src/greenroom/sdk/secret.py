@@ -1,0 +1,104 @@
+"""Secrets: environment variables for containers."""
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import InvalidError, NotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Secret:
+    """Environment variables that a function's containers get. Values are never printed."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self._values = values
+
+    def __repr__(self) -> str:
+        return f"Secret({', '.join(sorted(self._values))})"
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The variables."""
+        return dict(self._values)
+
+    @classmethod
+    def from_dict(cls, env_dict: dict[str, str | None]) -> "Secret":
+        """From names and values; a value of None leaves that variable out.
+
+        Raises:
+            InvalidError: a name or value is no string, or a name can't be one of a variable.
+        """
+        values: dict[str, str] = {}
+        for name, value in env_dict.items():
+            if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+                raise InvalidError(f"Secret.from_dict: {name!r} can't be the name of an environment variable")
+            if value is None:
+                continue
+            if not isinstance(value, str) or "\0" in value:
+                raise InvalidError(f"Secret.from_dict: the value of {name} is a {type(value).__name__}, not a str")
+            values[name] = value
+        return cls(values)
+
+    @classmethod
+    def from_local_environ(cls, env_keys: Iterable[str]) -> "Secret":
+        """From variables of this process.
+
+        Raises:
+            NotFoundError: one isn't set here.
+        """
+        from greenroom.usercode.context import is_local
+
+        keys = list(env_keys)
+        if not is_local():
+            return cls({key: os.environ[key] for key in keys if key in os.environ})
+        missing = [key for key in keys if key not in os.environ]
+        if missing:
+            raise NotFoundError(f"Secret.from_local_environ: not set here: {', '.join(missing)}")
+        return cls({key: os.environ[key] for key in keys})
+
+    @classmethod
+    def from_dotenv(cls, path: Any = None, *, filename: str = ".env") -> "Secret":
+        """From a ``.env`` file: in ``path`` (a directory, or a file in it such as ``__file__``) or a directory above it.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidError: it can't be read, or a line is not ``NAME=value``.
+        """
+        from pathlib import Path
+
+        from greenroom.usercode.context import is_local
+
+        if not is_local():
+            return cls({})
+        start = Path(path) if path is not None else Path.cwd()
+        start = start.absolute()
+        directory = start if start.is_dir() else start.parent
+        for candidate in (directory, *directory.parents):
+            file = candidate / filename
+            if file.is_file():
+                return cls(_parse_dotenv(file))
+        raise NotFoundError(f"Secret.from_dotenv: no {filename} in {directory} or above it")
+
+    @classmethod
+    def from_name(cls, name: str, **options: Any) -> "Secret":
+        """Stored secrets come with deployed apps."""
+        raise NotImplementedError("Secret.from_name: stored secrets are not built yet; use Secret.from_dict")
+
+
+def _parse_dotenv(file: "Path") -> dict[str, str]:
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
+
+    try:
+        with file.open(encoding="utf-8") as stream:
+            wrong = next((line for line in parse_stream(stream) if line.error), None)
+        if wrong is not None:
+            text = wrong.original.string
+            line = wrong.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            raise InvalidError(f"Secret.from_dotenv: {file}, line {line}: not NAME=value")
+        return {name: value for name, value in dotenv_values(file, encoding="utf-8").items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidError(f"Secret.from_dotenv: can't read {file}: {error}") from None

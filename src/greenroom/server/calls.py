@@ -1,0 +1,339 @@
+"""Calls and their inputs: how they begin, are tried again, end, and where their outputs go.
+
+This module alone moves an input through its table (``model/input_state.py``).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from greenroom.model.input_state import InputEvent, InputState, next_state
+from greenroom.server.clock import Clock
+from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status, Values
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from greenroom.server.containers import Container
+    from greenroom.server.pools import Pool
+
+E, S = InputEvent, InputState
+
+MAX_LOSSES = 8
+"""Times that an input is requeued for free because its container was lost."""
+
+
+class Receiver(Protocol):
+    """Whoever gets a call's outputs."""
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """Send one message."""
+
+
+class Input:
+    """One set of arguments of a call."""
+
+    __slots__ = ("attempt", "call", "container", "doom", "index", "losses", "payload", "seq", "started_at", "state",
+                 "yielded")  # fmt: skip
+
+    def __init__(self, call: "Call", index: int, payload: Payload) -> None:
+        self.call = call
+        self.index = index
+        self.payload: Payload = payload
+        self.state = S.QUEUED
+        self.attempt = 0
+        """Attempts that have failed."""
+        self.losses = 0
+        self.yielded = False
+        """A generator whose first value has left: to run it again would send it twice."""
+        self.container: Container | None = None
+        self.seq = -1
+        self.started_at: float | None = None
+        """When it began to run, by the clock; None while it waits, or waits behind another in its container."""
+        self.doom = ""
+        """Why it was interrupted: ``cancel``, ``timeout`` or ``requeue``."""
+
+
+class Call:
+    """One ``.remote()``, ``.map()`` or ``.spawn()``."""
+
+    __slots__ = (
+        "cancelled",
+        "collectors",
+        "count",
+        "finished",
+        "id",
+        "inputs",
+        "method",
+        "outputs",
+        "owner",
+        "pool",
+        "refusal",
+        "shape",
+    )
+
+    def __init__(self, call_id: str, pool: "Pool", method: str, shape: str, owner: Receiver | None) -> None:
+        self.id = call_id
+        self.pool = pool
+        self.method = method
+        self.shape = shape
+        self.owner = owner
+        """Who gets the outputs as they come; None for a spawned call, whose outputs are kept."""
+        self.inputs: dict[int, Input] = {}
+        self.count: int | None = 1 if shape in ("unary", "generator") else None
+        self.finished = 0
+        self.cancelled = False
+        self.refusal = ""
+        """Why none of its inputs can run, as ``ErrorName: text``."""
+        self.outputs: dict[int, tuple[str, str, Payload]] = {}
+        self.collectors: list[tuple[Receiver, int]] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether every input has ended and no more will come."""
+        return self.finished == self.count
+
+
+class Calls:
+    """Every call that is not over, and the spawned ones that are."""
+
+    def __init__(self, clock: Clock, interrupt: Callable[[Input], None]) -> None:
+        self._clock = clock
+        self._interrupt = interrupt
+        self.by_id: dict[str, Call] = {}
+
+    # ---- beginning ----
+
+    def begin(self, call_id: str, pool: "Pool", method: str, shape: str, owner: Receiver | None) -> Call:
+        """A call without inputs yet."""
+        call = self.by_id[call_id] = Call(call_id, pool, method, shape, owner)
+        return call
+
+    def add(self, call: Call, first: int, payloads: Iterable[Payload]) -> None:
+        """More inputs, into the queue; of a call that was refused or cancelled they end at once."""
+        added = [Input(call, index, payload) for index, payload in enumerate(payloads, first)]
+        for item in added:
+            call.inputs[item.index] = item
+        if call.refusal:
+            for item in added:
+                self._end(item, E.FAIL, Status.REFUSED, call.refusal, b"")
+        elif call.cancelled:
+            for item in added:
+                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+        else:
+            call.pool.enqueue(added)
+
+    def end_inputs(self, call: Call, count: int) -> None:
+        """No more inputs will come."""
+        call.count = count
+        self._maybe_over(call)
+
+    # ---- running ----
+
+    def dispatched(self, item: Input, container: "Container", seq: int) -> None:
+        """``item`` is on its way to ``container``."""
+        item.state = next_state(item.state, E.DISPATCHED)
+        item.container = container
+        item.seq = seq
+        item.doom = ""
+
+    def results(self, taken: list[tuple[Input, str, str, Payload]]) -> None:
+        """Inputs came back from a container: ``(input, status, detail, payload)``. Each was taken off its container."""
+        call: Call | None = None
+        items: list[list[Any]] = []
+        payloads: list[Payload] = []
+        for item, status, detail, payload in taken:
+            if status == Status.OK and item.call.owner is not None and not item.doom:
+                # The common case, kept short: a result that goes straight to the caller, many in one frame.
+                if item.call is not call:
+                    self._send_batch(call, items, payloads)
+                    call, items, payloads = item.call, [], []
+                item.state = next_state(item.state, E.SUCCEED)
+                item.container = None
+                del call.inputs[item.index]
+                call.finished += 1
+                items.append([item.index, status, detail])
+                payloads.append(payload)
+            else:
+                self._came_back(item, status, detail, payload)
+        self._send_batch(call, items, payloads)
+
+    def _send_batch(self, call: Call | None, items: list[list[Any]], payloads: list[Payload]) -> None:
+        if call is not None:
+            if call.owner is not None:
+                call.owner.send(Outputs(call.id, items, []), payloads)
+            self._maybe_over(call)
+
+    def _came_back(self, item: Input, status: str, detail: str, payload: Payload) -> None:
+        doom, item.doom, item.container = item.doom, "", None
+        over = status in (Status.OK, Status.END)
+        if doom == "timeout" and (over or status == Status.CANCELLED):
+            # A result that comes after all comes too late: what a timeout means must not hang on who is faster.
+            timeout = item.call.pool.function.spec.timeout
+            self._failed(item, E.TIME_OUT, Status.TIMEOUT, f"{_name(item)} ran past its timeout of {timeout:g} s", b"")
+        elif over and doom != "cancel":
+            self._end(item, E.SUCCEED, status, detail, payload)
+        elif status == Status.CANCELLED and doom == "requeue":
+            self.requeue([item])
+        elif over or status == Status.CANCELLED:
+            self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+        elif status == Status.REFUSED:
+            self._end(item, E.FAIL, status, detail, payload)
+        else:
+            self._failed(item, E.FAIL, status, detail, payload)
+
+    def crashed(self, items: Iterable[Input], reason: str) -> None:
+        """The container that ran these inputs is gone; those that had begun have failed an attempt."""
+        back: list[Input] = []
+        for item in items:
+            begun, doom = item.started_at is not None, item.doom
+            item.container, item.started_at, item.doom = None, None, ""
+            if doom == "cancel":
+                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+            elif doom == "timeout":
+                timeout = item.call.pool.function.spec.timeout
+                text = f"{_name(item)} ran past its timeout of {timeout:g} s and did not stop"
+                self._failed(item, E.TIME_OUT, Status.TIMEOUT, text, b"")
+            elif doom == "requeue" or not begun:
+                if not doom:
+                    item.losses -= 1  # it waited behind the one that crashed: no loss of its own
+                back.append(item)
+            else:
+                self._failed(item, E.FAIL, Status.CRASHED, f"the container of {_name(item)} died: {reason}", b"")
+        self.requeue(back)
+
+    def requeue(self, items: Iterable[Input]) -> None:
+        """Back into the queue, at its front, at no cost; but not for ever."""
+        back: list[Input] = []
+        for item in items:
+            item.container, item.started_at, item.doom = None, None, ""
+            item.losses += 1
+            if item.call.cancelled:
+                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+            elif item.yielded:
+                text = f"the container or worker of {_name(item)} was lost after values of it had been taken"
+                self._end(item, E.FAIL, Status.CRASHED, text, b"")
+            elif item.losses > MAX_LOSSES:
+                text = f"{_name(item)} was given back {MAX_LOSSES} times because its container or worker was lost"
+                self._end(item, E.FAIL, Status.CRASHED, text, b"")
+            else:
+                item.state = next_state(item.state, E.REQUEUE)
+                back.append(item)
+        for pool in {item.call.pool for item in back}:
+            pool.put_back([item for item in back if item.call.pool is pool])
+
+    def returned(self, items: list[Input]) -> None:
+        """A container gave these back unbegun, because we asked."""
+        for item in items:
+            item.losses -= 1
+        self.requeue(items)
+
+    def _failed(self, item: Input, event: InputEvent, status: str, detail: str, payload: Payload) -> None:
+        """An attempt has failed: try again, or end."""
+        item.attempt += 1
+        item.started_at = None
+        retries = item.call.pool.function.spec.retries
+        if item.call.cancelled or item.attempt > retries.max_retries or item.yielded:
+            self._end(item, event, status, detail, payload)
+            return
+        item.state = next_state(item.state, E.RETRY)
+        pool = item.call.pool
+
+        def again() -> None:
+            if item.state is S.QUEUED:
+                pool.enqueue([item])
+
+        self._clock.call_later(retries.delay(item.attempt), again)
+
+    # ---- ending ----
+
+    def refuse(self, item: Input, detail: str) -> None:
+        """A queued input that can't be run; ``detail`` is ``ErrorName: text``."""
+        self._end(item, E.FAIL, Status.REFUSED, detail, b"")
+
+    def fail_queued(self, items: Iterable[Input], status: str, detail: str, payload: Payload) -> None:
+        """Queued inputs whose container can't start."""
+        for item in items:
+            if item.state is S.QUEUED:
+                self._end(item, E.FAIL, status, detail, payload)
+
+    def cancel(self, call: Call, *, running: bool = True) -> None:
+        """Cancel what hasn't ended: queued inputs, and those that are still to come, at once; running ones by an interrupt.
+
+        ``running``: False lets those that run go on, until this is called once more.
+        """
+        first, call.cancelled = not call.cancelled, True
+        for item in list(call.inputs.values()):
+            if item.state is S.QUEUED and first:
+                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+            elif item.state is S.RUNNING and running and not item.doom:
+                item.doom = "cancel"
+                self._interrupt(item)
+        call.pool.drop_ended()
+
+    def owner_gone(self, owner: Receiver) -> None:
+        """A connection closed: its calls are cancelled, and it collects nothing any more."""
+        for call in [c for c in self.by_id.values() if c.owner is owner or c.collectors]:
+            call.collectors = [pair for pair in call.collectors if pair[0] is not owner]
+            if call.owner is owner:
+                self.cancel(call)
+                # Nobody is left to say how many there are.
+                call.count = call.finished + len(call.inputs)
+                call.owner = _Nobody()
+                self._maybe_over(call)
+
+    def collect(self, call: Call, request: Collect, receiver: Receiver) -> None:
+        """Send a spawned call's outputs as they are, or become, ready; then ``Done``."""
+        for index, (status, detail, payload) in sorted(call.outputs.items()):
+            receiver.send(Outputs(call.id, [[index, status, detail]], []), [payload])
+        if call.done:
+            receiver.send(Done(request.rid, {"count": call.count}))
+        else:
+            call.collectors.append((receiver, request.rid))
+
+    def values(self, item: Input, payloads: list[Payload]) -> None:
+        """A generator has yielded."""
+        item.yielded = True
+        if item.call.owner is not None:
+            item.call.owner.send(Values(item.call.id, []), payloads)
+
+    def _end(self, item: Input, event: InputEvent, status: str, detail: str, payload: Payload) -> None:
+        item.state = next_state(item.state, event)
+        item.container, item.payload = None, b""
+        call = item.call
+        call.inputs.pop(item.index, None)
+        call.finished += 1
+        output = Outputs(call.id, [[item.index, status, detail]], [])
+        if call.owner is not None:
+            call.owner.send(output, [payload])
+        else:
+            call.outputs[item.index] = (status, detail, payload)
+            for receiver, _ in call.collectors:
+                receiver.send(output, [payload])
+        self._maybe_over(call)
+
+    def drop(self, call: Call, reason: str) -> None:
+        """Forget a call whose app has ended; whoever still waits for it is told."""
+        self.by_id.pop(call.id, None)
+        for receiver, rid in call.collectors:
+            receiver.send(Failed(rid, "NotFoundError", reason))
+        call.collectors.clear()
+
+    def _maybe_over(self, call: Call) -> None:
+        if not call.done:
+            return
+        if call.owner is not None:
+            self.by_id.pop(call.id, None)
+        for receiver, rid in call.collectors:
+            receiver.send(Done(rid, {"count": call.count}))
+        call.collectors.clear()
+
+
+class _Nobody:
+    """Takes the outputs of a call whose caller has gone."""
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """Nothing to do: nobody waits."""
+
+
+def _name(item: Input) -> str:
+    spec = item.call.pool.function.spec
+    return f"{spec.name}.{item.call.method}" if item.call.method else spec.name

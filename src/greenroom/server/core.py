@@ -1,0 +1,328 @@
+"""The server as a whole: connections, apps, the worker, and how it ends."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+from greenroom.model.container_state import ContainerEvent, ContainerState
+from greenroom.model.errors import InvalidError, NotFoundError
+from greenroom.model.settings import Settings
+from greenroom.server.apps import App
+from greenroom.server.bundles import Bundles
+from greenroom.server.clock import Clock, LoopClock
+from greenroom.server.containers import Container
+from greenroom.server.disk import Disk
+from greenroom.server.lifecycle import Lifecycle
+from greenroom.server.machine import Machine
+from greenroom.server.peers import ClientPeer, Visitor, WorkerPeer
+from greenroom.server.pools import Function
+from greenroom.server.records import Records
+from greenroom.server.spawn import spawn_worker
+from greenroom.wire.loop_connection import Turn
+from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown
+
+BACKLOG_LIMIT = 8 * 1024**2
+"""Bytes of output that a client may leave unread before its containers' output waits in files."""
+WORKER_END = 5.0
+"""Seconds after its connection closed, from which on a worker that is still there is killed."""
+DRAIN = 10.0
+"""Seconds that inputs may take to finish once the server was told to end."""
+CROWDED = 0.1
+"""Seconds until connections are taken again after there were no descriptors left for one."""
+ALONE = 20.0
+"""Seconds that an ephemeral server waits for its first client."""
+
+
+class Server:
+    """One control plane. Must be made on a running loop."""
+
+    def __init__(
+        self,
+        *,
+        home: Path,
+        run: Path,
+        server_id: str,
+        token: str,
+        settings: Settings,
+        machine: Machine,
+        lock: int,
+        clock: Clock | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.id = server_id
+        self.token = token
+        self.settings = settings
+        self.machine = machine
+        self.home = home
+        self.run = run
+        self._lock = lock
+        self.socket_path = str(run / "server.sock")
+        self.turn = Turn(loop)
+        self.lifecycle = Lifecycle(clock or LoopClock(loop), settings, machine.cores, self._publish)
+        self.lifecycle.ended = self._container_ended
+        self.bundles = Bundles(home / "code")
+        self.apps: dict[str, App] = {}
+        self.functions: dict[str, Function] = {}
+        self.visitors: set[Visitor] = set()
+        self.finished: asyncio.Future[None] = loop.create_future()
+        self.disk = Disk(loop)
+        self._records = Records(home / "containers")
+        self._loop = loop
+        self._listener: socket.socket | None = None
+        self._worker: WorkerPeer | None = None
+        self._worker_pid = 0
+        self._worker_losses = 0
+        self._clients = 0
+        self._ephemeral = False
+        self._ending: list[Callable[[], None]] | None = None
+        self._finishing = False
+
+    def log(self, text: str) -> None:
+        """A line for whoever runs this server."""
+        print(f"greenroom server: {text}", file=sys.stderr, flush=True)
+
+    # ---- beginning ----
+
+    def serve(self, listener: socket.socket, *, ephemeral: bool) -> None:
+        """Take connections; an ephemeral server ends with its last client."""
+        self._ephemeral = ephemeral
+        self._listener = listener
+        listener.setblocking(False)
+        self._listen()
+        if ephemeral:
+            self._loop.call_later(ALONE, self._end_when_alone)
+
+    def _listen(self) -> None:
+        if self._listener is not None and not self._finishing:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def use_worker(self, sock: socket.socket, pid: int) -> None:
+        """Speak to a worker that was just started."""
+        self._worker = WorkerPeer(self, sock)
+        self._worker_pid = pid
+        self.lifecycle.worker = self._worker
+        self.lifecycle.place()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.log(f"can't accept a connection: {error.strerror or error}")
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(CROWDED, self._listen)
+                return
+            Visitor(self, sock)
+
+    def client_came(self) -> None:
+        """A program connected."""
+        self._clients += 1
+
+    def client_left(self) -> None:
+        """A program's connection closed."""
+        self._clients -= 1
+        self._end_when_alone()
+
+    def container_by_token(self, token: str) -> Container | None:
+        """The live container with that token."""
+        return next((c for c in self.lifecycle.containers.by_id.values() if c.token == token and c.live), None)
+
+    # ---- apps ----
+
+    def app(self, app_id: str) -> App:
+        """The running app of that id; raises :class:`NotFoundError`."""
+        try:
+            return self.apps[app_id]
+        except KeyError:
+            raise NotFoundError(f"no app {app_id} runs on this server") from None
+
+    def create_app(self, app_id: str, name: str) -> None:
+        """A new app, without functions yet."""
+        if app_id in self.apps:
+            raise InvalidError(f"the app {app_id} exists already")
+        if self._ending is not None:
+            raise InvalidError("this server is shutting down")
+        self.apps[app_id] = App(app_id, name)
+
+    def stop_app(
+        self,
+        app: App,
+        reason: str,
+        request: tuple[ClientPeer, int] | None = None,
+        *,
+        kill: bool = False,
+        drain: float = 0.0,
+    ) -> None:
+        """Cancel an app's calls, stop its containers; answer ``request`` once they have ended.
+
+        ``drain``: seconds in which inputs that run may finish before they are cancelled.
+        """
+        first = app.stopping is None
+        app.stopping = app.stopping or []
+        if request is not None:
+            app.stopping.append(request)
+        if first:
+            for function in app.functions.values():
+                for pool in function.pools.values():
+                    pool.close()
+        if drain:
+            self.lifecycle.clock.call_later(drain, lambda: self.stop_app(app, reason))
+        for call in [c for c in self.lifecycle.calls.by_id.values() if c.pool.function.app is app]:
+            self.lifecycle.calls.cancel(call, running=not drain)
+        for container in self._containers_of(app):
+            if kill and self._worker is not None and container.state is not ContainerState.PENDING:
+                self.lifecycle.stop(container, "killed", cancel=True)
+                self._worker.kill(container)
+            else:
+                self.lifecycle.stop(container, reason, cancel=not drain)
+        self._maybe_stopped(app)
+
+    def _containers_of(self, app: App) -> list[Container]:
+        return [c for c in self.lifecycle.containers.live() if c.pool.function.app is app]
+
+    def _maybe_stopped(self, app: App) -> None:
+        if app.stopping is None or app.id not in self.apps or self._containers_of(app):
+            return
+        del self.apps[app.id]
+        for function_id in app.functions:
+            del self.functions[function_id]
+        calls = self.lifecycle.calls.by_id
+        for call in [c for c in calls.values() if c.pool.function.app is app]:
+            self.lifecycle.calls.drop(call, f"the app {app.name} has ended, and its calls with it")
+        for peer, rid in app.stopping:
+            peer.send(Done(rid, {}))
+        if self._ending is not None and not self.apps:
+            self._end_worker()
+        else:
+            self._end_when_alone()
+
+    def say_once(self, app: App, text: str) -> None:
+        """One line for the client, if it hasn't had it."""
+        if text not in app.said:
+            app.said.add(text)
+            app.tell(Notice(text))
+
+    # ---- containers ----
+
+    def _publish(self, container: Container, event: ContainerEvent) -> None:
+        function = container.pool.function
+        reason = container.fault or container.stop_reason
+        function.app.tell(ContainerChanged(container.id, function.spec.name, str(container.state), str(event), reason))
+
+    def _container_ended(self, container: Container) -> None:
+        self.lifecycle.containers.forget(container)
+        if container.pid:
+            record = container.record(self.id)
+            self.disk.do(lambda: self._records.write(record), self._record_written)
+        app = container.pool.function.app
+        for error in container.errors:
+            app.tell(Notice(f"{container.pool.function.spec.name}: exit hook failed: {error}"))
+        self._maybe_stopped(app)
+
+    def _record_written(self, done: Future[str]) -> None:
+        if problem := done.result():
+            self.log(problem)
+
+    def mind_backlog(self, app: App) -> None:
+        """A client that doesn't read its output must not fill our memory: the worker waits, the output stays in files."""
+        follower, worker = app.follower, self._worker
+        if isinstance(follower, ClientPeer) and worker is not None and follower.backlog > BACKLOG_LIMIT:
+            worker.connection.pause_reading()
+            self._resume_when_read(follower, worker)
+
+    def _resume_when_read(self, follower: ClientPeer, worker: WorkerPeer) -> None:
+        if follower.backlog < BACKLOG_LIMIT // 8:
+            worker.connection.resume_reading()
+        else:
+            self._loop.call_later(0.02, lambda: self._resume_when_read(follower, worker))
+
+    def worker_gone(self, reason: str) -> None:
+        """The worker's connection closed: once its process has ended, there is another, or this server's end."""
+        self.lifecycle.worker = self._worker = None
+        pidfd = os.pidfd_open(self._worker_pid)
+        # It has nothing left to do. Should it hang all the same, that must not hang us.
+        late = self._loop.call_later(WORKER_END, signal.pidfd_send_signal, pidfd, signal.SIGKILL)
+
+        def ended() -> None:
+            late.cancel()
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
+            os.waitpid(self._worker_pid, 0)
+            self._worker_pid = 0
+            self._worker_ended(reason)
+
+        self._loop.add_reader(pidfd, ended)
+
+    def _worker_ended(self, reason: str) -> None:
+        """The containers of a lost worker live on; they are stopped in order, under a new one."""
+        if self._ending is not None and not self.apps:
+            self._finish()
+            return
+        self._worker_losses += 1
+        self.log(f"the worker was lost ({reason or 'its process ended'})")
+        if self._worker_losses > 20:
+            self.log("giving up: workers keep dying")
+            self._finish()
+            return
+        self.use_worker(*spawn_worker(str(self.home), str(self.run), self._lock, self.settings.environment()))
+        assert self._worker is not None
+        placed = [c for c in self.lifecycle.containers.live() if c.state is not ContainerState.PENDING]
+        self._worker.adopt(placed)
+        for container in placed:
+            self.lifecycle.stop(container, "its worker was lost", cancel=True, requeue=True)
+
+    # ---- ending ----
+
+    def shut_down(self, reason: str, then: Callable[[], None] | None = None, drain: float = 0.0) -> None:
+        """Stop every app, then the worker, then this server; ``then`` is called just before the end."""
+        if self._ending is not None:
+            if then is not None:
+                self._ending.append(then)
+            return
+        self._ending = [then] if then is not None else []
+        for app in list(self.apps.values()):
+            self.stop_app(app, f"the server shuts down: {reason}", drain=drain)
+        if not self.apps:
+            self._end_worker()
+
+    def _end_when_alone(self) -> None:
+        if self._ephemeral and self._clients == 0 and not self.apps:
+            self.shut_down("its program has ended")
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.connection.send(Shutdown(0))
+        elif not self._worker_pid:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._finishing:
+            return
+        self._finishing = True
+        for then in self._ending or []:
+            then()
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+        for visitor in list(self.visitors):
+            visitor.connection.close()
+        self.disk.do(lambda: shutil.rmtree(self.run, ignore_errors=True), self._cleared)
+
+    def _cleared(self, done: Future[None]) -> None:
+        done.result()
+        self.disk.close()
+        self.finished.set_result(None)
+
+    def install_signals(self) -> None:
+        """SIGTERM and SIGINT end the server in order."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.shut_down, f"it got {number.name}", None, DRAIN)

@@ -1,0 +1,383 @@
+"""What drives a container through its life: placing, connecting, stopping, the deadlines, its end.
+
+The state itself is changed by ``containers.py`` alone; inputs by ``calls.py`` alone. Here is what leads to what.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from greenroom.model.container_state import ContainerEvent, ContainerState
+from greenroom.model.settings import Settings
+from greenroom.server.calls import Calls, Input
+from greenroom.server.clock import Clock
+from greenroom.server.containers import Container, Containers
+from greenroom.server.pools import STUCK_AFTER, Pool
+from greenroom.wire.messages import Interrupt, Revoke, Status, Stop
+from greenroom.wire.payload import Payload
+
+E, S = ContainerEvent, ContainerState
+
+KILLED = "killed"
+"""What a worker says of a container that it was told to kill."""
+SLACK = 5.0
+"""Seconds beyond a limit that the agent keeps by itself, after which the server acts."""
+
+
+class Worker(Protocol):
+    """What starts and ends containers."""
+
+    def start(self, container: Container) -> None:
+        """Start the sandbox of a container."""
+
+    def kill(self, container: Container) -> None:
+        """SIGKILL, now."""
+
+    def kill_after(self, container: Container, seconds: float) -> None:
+        """SIGKILL, unless it is gone by then."""
+
+
+class Lifecycle:
+    """The rules of one server's containers."""
+
+    def __init__(
+        self, clock: Clock, settings: Settings, cores: int, publish: Callable[[Container, ContainerEvent], None]
+    ) -> None:
+        self.clock = clock
+        self.settings = settings
+        self.max_starting = settings.max_starting or max(2, cores + cores // 2)
+        self.containers = Containers(clock, publish)
+        self.calls = Calls(clock, self._interrupt_input)
+        self.worker: Worker | None = None
+        self.ended: Callable[[Container], None] = lambda container: None
+        """Called once a container has ended and its inputs are settled."""
+        self._loop = asyncio.get_running_loop()
+
+    # ---- beginning ----
+
+    def create(self, pool: Pool) -> Container:
+        """A container more for ``pool``; it starts when there is room."""
+        container = self.containers.create(pool)
+        pool.containers.append(container)
+        self.place()
+        return container
+
+    def place(self) -> None:
+        """Start pending containers, oldest first, while not too many are starting."""
+        if self.worker is None:
+            return
+        starting = sum(1 for c in self.containers.by_id.values() if c.state in (S.STARTING, S.ENTERING))
+        for container in list(self.containers.by_id.values()):
+            if starting >= self.max_starting:
+                return
+            if container.state is S.PENDING:
+                container.started_at = self._loop.time()
+                self.containers.change(container, E.PLACED)
+                limit = container.pool.function.spec.startup_timeout
+                container.arm(self.clock.call_later(limit, lambda c=container: self._startup_expired(c)))  # type: ignore[misc]
+                self.worker.start(container)
+                starting += 1
+
+    def connected(self, container: Container) -> None:
+        """Both of the agent's connections are there."""
+        if container.state is S.STARTING:
+            timer, container.deadline = container.deadline, None
+            self.containers.change(container, E.AGENT_CONNECTED)
+            container.deadline = timer
+        elif container.state is S.EXITING:
+            self._tell_to_stop(container)
+
+    def entered(self, container: Container) -> None:
+        """Start-up is over; inputs may come."""
+        if container.state is not S.ENTERING:
+            return
+        self.containers.change(container, E.ENTERED)
+        container.pool.note_start(self._loop.time() - container.started_at)
+        self.place()
+        container.pool.dispatch()
+        container.pool.scale()
+        if not container.running:
+            container.pool.became_idle()
+
+    def _startup_expired(self, container: Container) -> None:
+        limit = container.pool.function.spec.startup_timeout
+        name = container.pool.function.spec.name
+        text = f"the start-up of {name} ran past its startup_timeout of {limit:g} s"
+        self._fail_start(container, Status.TIMEOUT, text, b"")
+        self.fault(container, text)
+
+    def start_failed(self, container: Container, step: str, text: str, payload: Payload) -> None:
+        """Start-up raised; the agent runs the exit hooks that are owed and ends by itself."""
+        if container.state is not S.ENTERING:
+            return
+        self.containers.change(container, E.FAULT, f"{step}: {text}")
+        container.fault = f"{step}: {text}"
+        self._expect_end(container)
+        self._fail_start(container, Status.ERROR, "", payload)
+
+    def _fail_start(self, container: Container, status: str, detail: str, payload: Payload) -> None:
+        """The inputs that wait for this container fail; unless another one of their pool is at work."""
+        container.start_told = True
+        pool = container.pool
+        pool.note_failed_start()
+        if not any(c.entered for c in pool.containers):
+            self.calls.fail_queued(pool.take_queue(), status, detail, payload)
+            for other in list(pool.containers):
+                if other.state is S.PENDING:
+                    self.stop(other, "no longer needed")
+
+    # ---- inputs in a container ----
+
+    def results(self, container: Container, items: list[list[Any]], payloads: list[Payload]) -> None:
+        """Inputs came back: ``[[seq, status, detail], …]``."""
+        running = container.running
+        taken: list[tuple[Input, str, str, Payload]] = []
+        for (seq, status, detail), payload in zip(items, payloads, strict=True):
+            item = running.pop(seq, None)
+            if item is not None:
+                taken.append((item, status, detail, payload))
+        if taken:
+            self.calls.results(taken)
+            container.pool.took_results(container, len(taken))
+        if container.pool.function.spec.single_use and container.inputs_done:
+            self.stop(container, "single use")
+        self._maybe_done(container)
+
+    def settle(self, container: Container, begun: int, finished: list[int], payloads: list[Payload]) -> None:
+        """Of a container that has ended: what it had finished without having said so, and which input it had begun last."""
+        if finished:
+            self.results(container, [[seq, Status.OK, ""] for seq in finished], payloads)
+        if begun >= 0 and container.pool.function.spec.max_inputs == 1:
+            for seq, item in container.running.items():
+                item.started_at = (item.started_at or self.clock.now()) if seq == begun else None
+
+    def returned(self, container: Container, seqs: list[int]) -> None:
+        """The container gave inputs back that had not begun."""
+        items = [item for seq in seqs if (item := container.running.pop(seq, None)) is not None]
+        self.calls.returned(items)
+        self._maybe_done(container)
+
+    def _maybe_done(self, container: Container) -> None:
+        if container.running:
+            return
+        if container.state is S.RUNNING:
+            self.containers.change(container, E.INPUTS_DONE)
+            container.pool.became_idle()
+        elif container.state is S.DRAINING:
+            self.containers.change(container, E.INPUTS_DONE)
+            self._expect_end(container)
+
+    def watch_inputs(self, container: Container) -> None:
+        """See to the timeouts of what a container runs, and that nothing waits long behind a slow input."""
+        if container.timeout_timer is None:
+            timeout = container.pool.function.spec.timeout
+            container.timeout_timer = self.clock.call_later(timeout, lambda: self._check_timeouts(container))
+        if container.watch is None and len(container.running) > 1 and container.pool.function.spec.max_inputs == 1:
+            container.watch = self._loop.call_later(STUCK_AFTER, lambda: self._check_progress(container))
+
+    def _check_timeouts(self, container: Container) -> None:
+        """Rearmed for the earliest deadline rather than set for each input: an input costs no timer."""
+        container.timeout_timer = None
+        if not container.running or not container.live:
+            return
+        timeout, now = container.pool.function.spec.timeout, self.clock.now()
+        earliest = timeout
+        for item in list(container.running.values()):
+            if item.started_at is None:
+                continue
+            left = item.started_at + timeout - now
+            if left > 1e-6:
+                earliest = min(earliest, left)
+            elif not item.doom:
+                item.doom = "timeout"
+                self._interrupt_input(item)
+        container.timeout_timer = self.clock.call_later(earliest, lambda: self._check_timeouts(container))
+
+    def _check_progress(self, container: Container) -> None:
+        container.watch = None
+        if len(container.running) < 2 or not container.live:
+            return
+        quiet = self._loop.time() - container.progress_at
+        if quiet >= STUCK_AFTER and not container.slow and container.control is not None:
+            container.slow = True
+            container.control.send(Revoke(list(container.running)[1:]))
+        wait = max(0.005, STUCK_AFTER - quiet)
+        container.watch = self._loop.call_later(wait, lambda: self._check_progress(container))
+
+    def _interrupt_input(self, item: Input) -> None:
+        container = item.container
+        if container is None or container.control is None:
+            return
+        container.control.send(Interrupt(item.seq))
+        # The agent says by itself when the input doesn't stop; this is for an agent that can't speak any more.
+        limit = self.settings.cancel_grace + SLACK
+        self.clock.call_later(limit, lambda: self._check_interrupted(container, item, item.seq))
+
+    def _check_interrupted(self, container: Container, item: Input, seq: int) -> None:
+        if container.running.get(seq) is item and container.live:
+            self.stuck(container, seq, main=True)
+
+    def stuck(self, container: Container, seq: int, main: bool) -> None:
+        """An interrupted input (or start-up: -1) does not stop. It costs the container."""
+        if not container.live:
+            return
+        what = "start-up" if seq < 0 else "an input"
+        grace = self.settings.cancel_grace
+        if main:
+            reason = f"{what} did not stop within {grace:g} s of its cancellation; its exit hooks could not run"
+            if container.state is not S.EXITING:
+                self.containers.change(container, E.FAULT, reason)
+            container.fault = reason
+            self._kill(container)
+            return
+        item = container.running.pop(seq, None)
+        self.stop(container, f"{what} did not stop within {grace:g} s of its cancellation", cancel=False)
+        if item is not None:
+            self.calls.crashed([item], "its thread did not stop")
+        self._maybe_done(container)
+
+    # ---- ending ----
+
+    def stop(self, container: Container, reason: str, cancel: bool = False, requeue: bool = False) -> None:
+        """Stop a container in order. Its inputs finish; or are cancelled, with at most ``cancel_grace`` to do so."""
+        if not container.live:
+            return
+        if not container.stop_reason:
+            container.stop_reason = reason
+        before = container.state
+        if before is S.DRAINING and cancel:
+            self._cancel_inputs(container, "cancel")
+        if before in (S.DRAINING, S.EXITING):
+            return
+        self.containers.change(container, E.STOP, reason)
+        if before is S.PENDING:
+            self._settle(container)
+            return
+        if before is S.STARTING:
+            # No user code has run: nothing is owed.
+            self._kill(container)
+            return
+        if before is S.ENTERING:
+            self._tell_to_stop(container)
+            self._expect_end(container)
+            return
+        if container.data is not None:
+            container.data.send(Stop(reason))
+        if before is S.IDLE:
+            self._expect_end(container)
+            return
+        self._give_back_waiting(container)
+        if cancel:
+            self._cancel_inputs(container, "requeue" if requeue else "cancel")
+        else:
+            limit = container.pool.function.spec.timeout + SLACK
+            container.arm(self.clock.call_later(limit, lambda: self._drain_expired(container)))
+
+    def _cancel_inputs(self, container: Container, doom: str) -> None:
+        """Interrupt what a draining container runs."""
+        for item in container.running.values():
+            if not item.doom:
+                item.doom = doom
+                self._interrupt_input(item)
+        limit = self.settings.cancel_grace + SLACK
+        container.arm(self.clock.call_later(limit, lambda: self._drain_expired(container)))
+
+    def _give_back_waiting(self, container: Container) -> None:
+        waiting = [seq for seq, item in container.running.items() if item.started_at is None]
+        if waiting and container.control is not None:
+            container.control.send(Revoke(waiting))
+
+    def _drain_expired(self, container: Container) -> None:
+        if container.state is not S.DRAINING:
+            return
+        self.containers.change(container, E.GRACE_EXPIRED, "its inputs did not end in time")
+        self._kill(container)
+
+    def _kill(self, container: Container) -> None:
+        """SIGKILL it; without a worker it is the next one's to find."""
+        if self.worker is not None:
+            self.worker.kill(container)
+
+    def _tell_to_stop(self, container: Container) -> None:
+        if container.control is not None:
+            container.control.send(Interrupt(-1))
+        if container.data is not None:
+            container.data.send(Stop(container.stop_reason or container.fault))
+
+    def _expect_end(self, container: Container) -> None:
+        """The supervisor keeps the 30 s of the exit phase by itself; the worker is told too, should it be gone."""
+        if self.worker is not None:
+            self.worker.kill_after(container, self.settings.cancel_grace + self.settings.exit_grace + SLACK)
+
+    def fault(self, container: Container, reason: str) -> None:
+        """Something is wrong with it: it must end, in order if it can."""
+        if not container.live or container.state is S.EXITING:
+            return
+        before = container.state
+        self.containers.change(container, E.FAULT, reason)
+        container.fault = container.fault or reason
+        if before is S.PENDING:
+            self._settle(container)
+        elif before is S.STARTING:
+            self._kill(container)
+        else:
+            self._tell_to_stop(container)
+            self._expect_end(container)
+
+    def agent_gone(self, container: Container) -> None:
+        """A connection of its agent closed before it said that it had exited: the worker will say why."""
+        if container.live and container.state is not S.EXITING:
+            self.containers.change(container, E.FAULT, "its process ended")
+            self._expect_end(container)
+
+    def exiting(self, container: Container) -> None:
+        """Exit hooks are about to run."""
+        if container.state is S.DRAINING:
+            self.containers.change(container, E.GRACE_EXPIRED, "the agent went on to its exit hooks")
+
+    def gone(self, container: Container, reason: str, started: bool) -> None:
+        """The worker says that nothing of it is left."""
+        if not container.live:
+            return
+        if container.state is not S.EXITING:
+            self.containers.change(container, E.FAULT if container.state is not S.PENDING else E.LOST, reason)
+        failed_start = not container.stop_reason and not container.inputs_done and not self._was_ready(container)
+        if container.live:
+            # One that was killed before any user code of it ran, since it was no longer wanted, has not failed.
+            unwanted = bool(container.stop_reason) and reason == KILLED
+            if container.fault or (reason and not unwanted):
+                container.fault = container.fault or reason
+                self.containers.change(container, E.RELEASED_AFTER_FAULT, reason)
+            else:
+                self.containers.change(container, E.RELEASED, reason)
+        if failed_start and not container.start_told and container.pool.queue:
+            self._crashed_in_start(container, reason, started)
+        self._settle(container, reason)
+
+    def _was_ready(self, container: Container) -> bool:
+        return any(event["event"] == "ENTERED" for event in container.events)
+
+    def _crashed_in_start(self, container: Container, reason: str, started: bool) -> None:
+        name = container.pool.function.spec.name
+        if started:
+            detail = f"the container of {name} died while it started: {reason or 'it ended without a word'}"
+            self._fail_start(container, Status.CRASHED, detail, b"")
+        else:
+            self._fail_start(container, Status.REFUSED, f"ExecutionError: the container of {name} {reason}", b"")
+
+    def _settle(self, container: Container, reason: str = "") -> None:
+        """It has ended: see to its inputs, forget it, and start what is needed instead."""
+        container.arm(None)
+        for timer in (container.timeout_timer, container.watch):
+            if timer is not None:
+                timer.cancel()
+        lost = list(container.running.values())
+        container.running.clear()
+        pool = container.pool
+        pool.containers.remove(container)
+        if lost:
+            self.calls.crashed(lost, reason or container.fault or "it ended without a word")
+        self.ended(container)
+        self.place()
+        if pool.queue or pool.function.spec.min_containers:
+            pool.scale()

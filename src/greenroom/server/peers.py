@@ -1,0 +1,428 @@
+"""Who speaks to the server, and what each may say.
+
+A connection begins with ``Hello``; from then on one of the classes here takes its messages, each by one method named in
+a table. A message that its table lacks ends the connection.
+"""
+
+import hmac
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import Error, InvalidError, NotFoundError, ProtocolError
+from greenroom.model.spec import FunctionSpec
+from greenroom.server.apps import App
+from greenroom.server.calls import Call as CallRecord
+from greenroom.server.containers import Container
+from greenroom.server.pools import Function, Pool
+from greenroom.wire import messages as m
+from greenroom.wire.loop_connection import LoopConnection
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from greenroom.server.core import Server
+
+Handler = Callable[[Any, list[Payload]], None]
+
+
+class Visitor:
+    """A connection that hasn't said who it is."""
+
+    def __init__(self, server: "Server", sock: socket.socket) -> None:
+        self._server = server
+        self._peer: ClientPeer | ContainerPeer | None = None
+        self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
+        server.visitors.add(self)
+
+    def _on_message(self, message: Any, payloads: list[Payload]) -> None:
+        if not isinstance(message, m.Hello):
+            raise ProtocolError(f"the first message must be Hello, not {type(message).__name__}")
+        if message.version != m.PROTOCOL_VERSION:
+            self._refuse(f"this server speaks protocol {m.PROTOCOL_VERSION}, the client {message.version}")
+            return
+        server = self._server
+        container = server.container_by_token(message.token) if message.role == "container" else None
+        if message.role == "client" and hmac.compare_digest(message.token.encode(), server.token.encode()):
+            self._peer = ClientPeer(server, self.connection, None)
+        elif container is not None and message.channel in ("data", "control"):
+            self._peer = ContainerPeer(server, self.connection, container, message.channel)
+        elif container is not None:
+            self._peer = ClientPeer(server, self.connection, container)
+        else:
+            self._refuse("the token is not one of this server's")
+            return
+        settings = server.settings
+        self.connection.send(m.Welcome(server.id, settings.max_payload, settings.inline_limit))
+        self.connection.on_message = self._peer.on_message
+        self._peer.welcomed()
+
+    def _refuse(self, reason: str) -> None:
+        self._server.log(f"refused a connection: {reason}")
+        self.connection.send(m.Refused(reason))
+        self.connection.close()
+
+    def _on_closed(self, reason: str) -> None:
+        self._server.visitors.discard(self)
+        if reason:
+            self._server.log(f"closed a connection: {reason}")
+        if self._peer is not None:
+            self._peer.closed()
+
+
+class ClientPeer:
+    """A program that defines apps and calls functions; or a container that calls functions of its own app."""
+
+    def __init__(self, server: "Server", connection: LoopConnection, inside: Container | None) -> None:
+        self._server = server
+        self._connection = connection
+        self._inside = inside
+        self._only_app = inside.pool.function.app if inside is not None else None
+        self._following: list[App] = []
+        self._collected: set[CallRecord] = set()
+        calls: dict[type, Handler] = {
+            m.Bind: self._bind,
+            m.Call: self._call,
+            m.Inputs: self._inputs,
+            m.EndInputs: self._end_inputs,
+            m.Credit: self._credit,
+            m.CancelCall: self._cancel_call,
+            m.Collect: self._collect,
+        }
+        own: dict[type, Handler] = {
+            m.HasBundle: self._has_bundle,
+            m.PutBundle: self._put_bundle,
+            m.CreateApp: self._create_app,
+            m.DefineFunction: self._define_function,
+            m.FollowApp: self._follow_app,
+            m.StopApp: self._stop_app,
+            m.ListContainers: self._list_containers,
+            m.Shutdown: self._shutdown,
+        }
+        self._handlers = calls if inside is not None else {**calls, **own}
+
+    def welcomed(self) -> None:
+        """The connection is ours."""
+        if self._only_app is None:
+            self._server.client_came()
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """Send one message; a client that has gone misses it."""
+        self._connection.send(message, payloads)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the client has not taken."""
+        return self._connection.backlog
+
+    def on_message(self, message: Any, payloads: list[Payload]) -> None:
+        """One message arrived."""
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"{type(message).__name__} is not for this connection to say")
+        try:
+            handler(message, payloads)
+        except ProtocolError:
+            raise
+        except Error as error:
+            if (rid := getattr(message, "rid", None)) is None:
+                raise ProtocolError(str(error)) from None
+            self._failed(rid, error)
+
+    def closed(self) -> None:
+        """The connection is gone: so are the calls that nobody waits for, and the apps that it followed."""
+        self._server.lifecycle.calls.owner_gone(self)
+        for app in self._following:
+            app.follower = None
+            self._server.stop_app(app, "its program has gone")
+        if self._only_app is None:
+            self._server.client_left()
+
+    # ---- calls ----
+
+    def _function(self, function_id: str) -> Function | None:
+        function = self._server.functions.get(function_id)
+        if function is None or self._only_app not in (None, function.app):
+            return None
+        return function
+
+    def _bind(self, message: m.Bind, payloads: list[Payload]) -> None:
+        function = self._function(message.function_id)
+        if function is not None and message.binding not in function.pools:
+            function.pools[message.binding] = Pool(function, payloads[0], self._server.lifecycle)
+
+    def _call(self, message: m.Call, payloads: list[Payload]) -> None:
+        calls = self._server.lifecycle.calls
+        refusal, pool = self._pool_for(message)
+        if message.call_id in calls.by_id:
+            raise ProtocolError(f"the call {message.call_id} exists already")
+        if pool is None:
+            self.send(m.Outputs(message.call_id, [[-1, m.Status.REFUSED, refusal]], []), [b""])
+            return
+        owner = None if message.shape == "spawn" else self
+        call = calls.begin(message.call_id, pool, message.method, message.shape, owner)
+        call.refusal = refusal
+        if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
+            name = pool.function.spec.name
+            text = f"{name} calls itself while every container that max_containers={limit} allows is busy: it waits for one"
+            self._server.say_once(pool.function.app, text)
+        if payloads:
+            calls.add(call, 0, payloads)
+
+    def _pool_for(self, message: m.Call) -> tuple[str, Pool | None]:
+        """The reason for a refusal (``""``: none), and the pool."""
+        function = self._function(message.function_id)
+        if function is None:
+            return f"NotFoundError: no function {message.function_id} in a running app", None
+        if function.app.stopping is not None:
+            return f"NotFoundError: the app {function.app.name} is ending and takes no more calls", None
+        pool = function.pool(message.binding)
+        method = function.spec.method(message.method)
+        if pool is None or method is None:
+            return f"NotFoundError: {function.spec.name} has no method {message.method!r}", None
+        if method.is_generator != (message.shape == "generator") and message.shape == "generator":
+            return f"InvalidError: {function.spec.name} is no generator; call it with .remote()", None
+        return function.refusal, pool
+
+    def _inputs(self, message: m.Inputs, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        if call is not None:
+            self._server.lifecycle.calls.add(call, message.first, payloads)
+        else:
+            text = "NotFoundError: the call has ended, with its app"
+            self.send(m.Outputs(message.call_id, [[-1, m.Status.REFUSED, text]], []), [b""])
+
+    def _end_inputs(self, message: m.EndInputs, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        if call is not None:
+            self._server.lifecycle.calls.end_inputs(call, message.total)
+
+    def _credit(self, message: m.Credit, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        for item in call.inputs.values() if call is not None else ():
+            if item.container is not None and item.container.control is not None:
+                item.container.control.send(m.AddCredit(item.seq, message.more))
+
+    def _cancel_call(self, message: m.CancelCall, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        if call is not None and self._only_app in (None, call.pool.function.app):
+            self._server.lifecycle.calls.cancel(call)
+
+    def _collect(self, message: m.Collect, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        if call is None or call.owner is not None or self._only_app not in (None, call.pool.function.app):
+            raise NotFoundError(f"no spawned call {message.call_id} in a running app of this server")
+        self._server.lifecycle.calls.collect(call, message, self)
+
+    # ---- apps ----
+
+    def _done(self, rid: int, **data: Any) -> None:
+        self.send(m.Done(rid, data))
+
+    def _failed(self, rid: int, error: Error) -> None:
+        self.send(m.Failed(rid, type(error).__name__, str(error)))
+
+    def _answer(self, rid: int, data: Callable[[], dict[str, Any]]) -> None:
+        """To a request whose work was done elsewhere."""
+        try:
+            self._done(rid, **data())
+        except Error as error:
+            self._failed(rid, error)
+
+    def _has_bundle(self, message: m.HasBundle, payloads: list[Payload]) -> None:
+        def answer(present: Future[bool]) -> None:
+            self._answer(message.rid, lambda: {"present": present.result()})
+
+        self._server.disk.do(lambda: self._server.bundles.has(message.digest), answer)
+
+    def _put_bundle(self, message: m.PutBundle, payloads: list[Payload]) -> None:
+        def answer(kept: Future[None]) -> None:
+            self._answer(message.rid, lambda: kept.result() or {})
+
+        self._server.disk.do(lambda: self._server.bundles.put(message.digest, payloads[0]), answer)
+
+    def _create_app(self, message: m.CreateApp, payloads: list[Payload]) -> None:
+        self._server.create_app(message.app_id, message.name)
+        self._done(message.rid)
+
+    def _define_function(self, message: m.DefineFunction, payloads: list[Payload]) -> None:
+        try:
+            spec = FunctionSpec.from_json(message.spec)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ProtocolError(f"a function's spec has another shape: {error}") from None
+        app = self._server.app(spec.app_id)
+        function = app.functions[spec.function_id] = Function(app, spec, payloads[0])
+        function.refusal = self._server.machine.refuse(spec)
+        self._server.functions[spec.function_id] = function
+        if text := self._server.machine.mention(spec):
+            self._server.say_once(app, text)
+        if not (spec.is_class and spec.needs_binding):
+            pool = function.pools[""] = Pool(function, b"", self._server.lifecycle)
+            if spec.min_containers and not function.refusal:
+                pool.scale()
+        self._done(message.rid)
+
+    def _follow_app(self, message: m.FollowApp, payloads: list[Payload]) -> None:
+        app = self._server.app(message.app_id)
+        if app.follower is not None:
+            raise InvalidError(f"the app {app.name} is followed already")
+        app.follower = self
+        self._following.append(app)
+        self._done(message.rid)
+
+    def _stop_app(self, message: m.StopApp, payloads: list[Payload]) -> None:
+        self._server.stop_app(self._server.app(message.app_id), "the app ended", (self, message.rid), kill=message.kill)
+
+    def _list_containers(self, message: m.ListContainers, payloads: list[Payload]) -> None:
+        records = [c.record(self._server.id) for c in self._server.lifecycle.containers.by_id.values()]
+        self._done(message.rid, containers=records)
+
+    def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
+        self._server.shut_down("asked to by a client", lambda: self._done(message.rid))
+
+
+class ContainerPeer:
+    """An agent's ``data`` or ``control`` connection."""
+
+    def __init__(self, server: "Server", connection: LoopConnection, container: Container, channel: str) -> None:
+        self._lifecycle = server.lifecycle
+        self._containers = server.lifecycle.containers
+        self._connection = connection
+        self._container = container
+        self._channel = channel
+        self._exited = False
+        self._handlers: dict[type, Handler] = {
+            m.Results: self._results,
+            m.Yielded: self._yielded,
+            m.Returned: lambda message, _: self._lifecycle.returned(container, message.seqs),
+            m.HookDone: self._hook_done,
+            m.Entered: lambda message, _: self._lifecycle.entered(container),
+            m.StartFailed: lambda message, payloads: self._lifecycle.start_failed(
+                container, message.step, message.text, payloads[0]
+            ),
+            m.Stuck: lambda message, _: self._lifecycle.stuck(container, message.seq, message.main),
+            m.Exiting: lambda message, _: self._lifecycle.exiting(container),
+            m.Exited: self._has_exited,
+        }
+
+    def welcomed(self) -> None:
+        """The connection is ours."""
+        setattr(self._container, self._channel, self._connection)
+        if self._container.data is not None and self._container.control is not None:
+            self._lifecycle.connected(self._container)
+
+    def on_message(self, message: Any, payloads: list[Payload]) -> None:
+        """One message arrived."""
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"{type(message).__name__} is not for a container to say")
+        handler(message, payloads)
+
+    def closed(self) -> None:
+        """The connection is gone; with it, the agent, or soon."""
+        if not self._exited:
+            self._lifecycle.agent_gone(self._container)
+        setattr(self._container, self._channel, None)
+
+    def _results(self, message: m.Results, payloads: list[Payload]) -> None:
+        self._lifecycle.results(self._container, message.items, payloads)
+
+    def _yielded(self, message: m.Yielded, payloads: list[Payload]) -> None:
+        item = self._container.running.get(message.seq)
+        if item is not None:
+            self._lifecycle.calls.values(item, payloads)
+
+    def _hook_done(self, message: m.HookDone, payloads: list[Payload]) -> None:
+        self._containers.note_step(
+            self._container, f"{message.phase} {message.name}".strip(), message.seconds, message.error
+        )
+
+    def _has_exited(self, message: m.Exited, payloads: list[Payload]) -> None:
+        self._exited = True
+        self._container.errors.extend(message.errors)
+
+
+class WorkerPeer:
+    """The worker, over the socket pair that it was born with."""
+
+    def __init__(self, server: "Server", sock: socket.socket) -> None:
+        self._server = server
+        self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
+        self._handlers: dict[type, Handler] = {
+            m.WorkerReady: lambda message, payloads: None,
+            m.ContainerStarted: self._started,
+            m.ContainerLog: self._container_log,
+            m.ContainerEnded: self._ended,
+        }
+
+    # ---- what it is told ----
+
+    def start(self, container: Container) -> None:
+        """Start a container's sandbox."""
+        server, function = self._server, container.pool.function
+        spec = function.spec
+        settings = server.settings
+        begin = {
+            "container_id": container.id,
+            "token": container.token,
+            "socket": server.socket_path,
+            "app_id": spec.app_id,
+            "spec": spec._replace(environment={}).to_json(),
+            "code": "",
+            "exit_grace": settings.exit_grace,
+            "cancel_grace": settings.cancel_grace,
+            "max_payload": settings.max_payload,
+            "inline_limit": settings.inline_limit,
+        }
+        self.connection.send(
+            m.StartContainer(container.id, begin, spec.environment, spec.bundle, []),
+            [function.definition, container.pool.binding],
+        )
+
+    def kill(self, container: Container) -> None:
+        """SIGKILL a container, now."""
+        self.connection.send(m.SignalContainer(container.id, "kill"))
+
+    def kill_after(self, container: Container, seconds: float) -> None:
+        """SIGKILL a container unless it is gone by then."""
+        self.connection.send(m.SignalContainer(container.id, "watch", seconds))
+
+    def adopt(self, containers: list[Container]) -> None:
+        """Take over what the worker before this one left."""
+        self.connection.send(m.Adopt([[c.id, c.log_bytes] for c in containers]))
+
+    # ---- what it says ----
+
+    def _on_message(self, message: Any, payloads: list[Payload]) -> None:
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"{type(message).__name__} is not for a worker to say")
+        handler(message, payloads)
+
+    def _on_closed(self, reason: str) -> None:
+        self._server.worker_gone(reason)
+
+    def _container(self, container_id: str) -> Container | None:
+        return self._server.lifecycle.containers.by_id.get(container_id)
+
+    def _started(self, message: m.ContainerStarted, payloads: list[Payload]) -> None:
+        if (container := self._container(message.container_id)) is not None:
+            container.pid = message.pid
+
+    def _container_log(self, message: m.ContainerLog, payloads: list[Payload]) -> None:
+        container = self._container(message.container_id)
+        if container is None:
+            return
+        container.log_bytes += len(payloads[0])
+        function = container.pool.function
+        function.app.tell(m.Log(container.id, function.spec.name, []), payloads)
+        self._server.mind_backlog(function.app)
+
+    def _ended(self, message: m.ContainerEnded, payloads: list[Payload]) -> None:
+        if (container := self._container(message.container_id)) is not None:
+            # What it still said may wait behind what the worker says: its connections are not the worker's.
+            for connection in (container.data, container.control):
+                if connection is not None:
+                    connection.drain()
+            self._server.lifecycle.settle(container, message.begun, message.finished, payloads)
+            self._server.lifecycle.gone(container, message.reason, message.started)

@@ -1,0 +1,190 @@
+"""A connection of a thread that blocks, and what it shares with one on an event loop (``loop_connection.py``).
+
+Both are raw sockets rather than asyncio streams, since large payloads come as file descriptors beside the bytes.
+"""
+
+import array
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from greenroom.model.errors import ConnectionError, ProtocolError
+from greenroom.wire.frames import FrameDecoder, encode_frame
+from greenroom.wire.payload import Payload, join, split
+from greenroom.wire.schema import Message, decode_header, encode_header
+
+_READ = 256 * 1024
+MAX_FDS = 64
+"""Descriptors that leave with one write."""
+_ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
+# As plain integers: the arithmetic of flag enums would show in every call's time.
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_TRUNCATED = int(socket.MSG_CTRUNC)
+MAX_SOCKET_PATH = 107
+"""Bytes that the path of a Unix socket may have (``sun_path`` less its end)."""
+
+
+def encode(message: Message, payloads: Sequence[Payload] | None = None) -> tuple[bytes, list[int]]:
+    """Frame and descriptors of a message; its ``sizes`` are filled in from ``payloads``."""
+    if payloads is None:
+        return encode_frame(encode_header(message)), []
+    sizes, body, fds = join(payloads)
+    return encode_frame(encode_header(message, sizes), body), fds
+
+
+class Inbox:
+    """What has arrived: frames and descriptors, which pair up in order."""
+
+    def __init__(self) -> None:
+        self._decoder = FrameDecoder()
+        self._fds: list[int] = []
+        # Read into, again and again: a fresh buffer of this size for each read costs more than the read.
+        self._buffer = memoryview(bytearray(_READ))
+        self._buffers = [self._buffer]
+
+    def read(self, sock: socket.socket) -> list[tuple[Message, list[Payload]]] | None:
+        """One read; the messages that it completes, or None at the end of the stream."""
+        length, ancillary, message_flags, _ = sock.recvmsg_into(self._buffers, _ANCILLARY, _CLOEXEC)
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+                self._fds.extend(fds)
+        if message_flags & _TRUNCATED:
+            raise ProtocolError("more file descriptors came than one write may carry")
+        if not length:
+            return None
+        arrived: list[tuple[Message, list[Payload]]] = []
+        for header, body in self._decoder.feed(bytes(self._buffer[:length])):
+            message = decode_header(header)
+            sizes = getattr(message, "sizes", None)
+            if sizes is None and body:
+                raise ProtocolError(f"{type(message).__name__} carries no payload, yet {len(body)} bytes came")
+            arrived.append((message, split(sizes, body, self._fds) if sizes is not None else []))
+        return arrived
+
+    def close(self) -> None:
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+
+def connect(path: str) -> socket.socket:
+    """A stream socket to the Unix socket at ``path``.
+
+    Raises:
+        ConnectionError: nobody listens there.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise ConnectionError(f"no Greenroom server answers at {path}: {error.strerror or error}") from None
+    return sock
+
+
+def send_with_fds(sock: socket.socket, data: bytes | memoryview, fds: list[int]) -> int:
+    """One write with descriptors beside it; the bytes that were taken."""
+    return sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+
+
+class BlockingConnection:
+    """A connection of one thread. Sends at once; receives when asked.
+
+    An exception that a signal handler raises in the middle of a read or write leaves it ``broken``: half a frame may be
+    gone, so it must be closed.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.broken = False
+        self._inbox = Inbox()
+        self._arrived: deque[tuple[Message, list[Payload]]] = deque()
+
+    def send(self, message: Message, payloads: Sequence[Payload] | None = None) -> None:
+        """Send one message; blocks while the peer is slow. Raises :class:`ConnectionError` when the peer is gone."""
+        data, fds = encode(message, payloads)
+        self.send_encoded(data, fds)
+
+    def send_encoded(self, data: bytes, fds: list[int]) -> None:
+        """Send frames that :func:`encode` made."""
+        finished = False
+        try:
+            while fds:
+                batch, fds = fds[:MAX_FDS], fds[MAX_FDS:]
+                # The first descriptors leave with one byte each time, the last with all that is left.
+                sent = send_with_fds(self.sock, data[:1] if fds else data, batch)
+                data = data[sent:]
+            if data:
+                self.sock.sendall(data)
+            finished = True
+        except OSError as error:
+            raise ConnectionError(f"the connection to the server was lost: {error.strerror or error}") from None
+        finally:
+            self.broken |= not finished
+
+    def receive(self, timeout: float | None = None) -> tuple[Message, list[Payload]]:
+        """The next message and its payloads; blocks up to ``timeout`` seconds.
+
+        Raises:
+            ConnectionError: the peer is gone.
+            TimeoutError: (the builtin) nothing came in time.
+            ProtocolError: what came is no message.
+        """
+        if self._arrived:
+            return self._arrived.popleft()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        finished = False
+        try:
+            while not self._arrived:
+                if deadline is not None and not self._readable(deadline):
+                    finished = True
+                    raise TimeoutError
+                arrived = self._inbox.read(self.sock)
+                if arrived is None:
+                    raise ConnectionError("the server closed the connection")
+                self._arrived.extend(arrived)
+            finished = True
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ConnectionError(f"the connection to the server was lost: {error.strerror or error}") from None
+        finally:
+            self.broken |= not finished
+        return self._arrived.popleft()
+
+    def pending(self) -> bool:
+        """Whether a message can be had without a read."""
+        return bool(self._arrived)
+
+    def read_once(self) -> list[tuple[Message, list[Payload]]]:
+        """One read of a socket that is readable, so that it doesn't block; the messages that it completes.
+
+        Raises:
+            ConnectionError: the peer is gone.
+        """
+        try:
+            arrived = self._inbox.read(self.sock)
+        except OSError as error:
+            raise ConnectionError(f"the connection to the server was lost: {error.strerror or error}") from None
+        if arrived is None:
+            raise ConnectionError("the server closed the connection")
+        if self._arrived:
+            arrived = [*self._arrived, *arrived]
+            self._arrived.clear()
+        return arrived
+
+    def _readable(self, deadline: float) -> bool:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+    def close(self) -> None:
+        """Close the socket; may be called again."""
+        self.broken = True
+        self._inbox.close()
+        self.sock.close()

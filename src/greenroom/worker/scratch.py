@@ -1,0 +1,89 @@
+"""A container's own directory: its working directory, its output, and who supervises it and how it ended."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from greenroom.worker.processes import CONTAINER, RUN, Identity, identify, marked_processes
+from greenroom.worker.removal import remove_tree
+
+ROOM = 1024
+"""Bytes of each note. They are taken when the container starts, so that a disk that fills up later loses none."""
+
+
+class Exit(NamedTuple):
+    """How an agent ended."""
+
+    code: int
+    """Exit status; negative: the signal that killed it."""
+    deadline_expired: bool
+
+
+class Scratch:
+    """``run/<server>/containers/<id>``: made by :meth:`acquire`, removed by :meth:`release`.
+
+    The supervisor writes ``agent.json`` and ``exit.json``, the worker ``supervisor.json``.
+    """
+
+    def __init__(self, containers: Path, container_id: str) -> None:
+        self.container_id = container_id
+        self.directory = containers / container_id
+        self.home = self.directory / "home"
+        self.output = self.directory / "output"
+
+    def acquire(self) -> None:
+        """Make it; raises OSError on a full or read-only disk."""
+        self.directory.parent.mkdir(mode=0o700, exist_ok=True)
+        self.directory.mkdir(mode=0o700)
+        try:
+            self.home.mkdir(mode=0o700)
+            for name in ("supervisor.json", "agent.json", "exit.json"):
+                (self.directory / name).write_text(" " * ROOM)
+        except OSError:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Remove it, whatever user code did to the permissions below."""
+        remove_tree(self.directory)
+
+    def note_supervisor(self, pid: int) -> None:
+        """Keep who supervises it, for a worker that comes after this one."""
+        if (identity := identify(pid)) is not None:
+            with open(self.directory / "supervisor.json", "r+") as file:
+                file.write(json.dumps(list(identity)))
+
+    def supervisor(self) -> Identity | None:
+        """Who supervises it, if that process is still there."""
+        noted = self._noted("supervisor.json")
+        if not isinstance(noted, list) or len(noted) != 2:
+            return None
+        identity = Identity(*noted)
+        return identity if identify(identity.pid) == identity else None
+
+    def was_started(self) -> bool:
+        """Whether it ever had a supervisor, as far as is known."""
+        return self._noted("supervisor.json") is not None or self._noted("agent.json") is not None
+
+    def agent(self) -> int | None:
+        """The agent's process id, as its supervisor noted it; it may have ended."""
+        noted = self._noted("agent.json")
+        return noted if isinstance(noted, int) else None
+
+    def exit(self) -> Exit | None:
+        """How the agent ended, if its supervisor could write it down."""
+        noted = self._noted("exit.json")
+        if not isinstance(noted, dict):
+            return None
+        code = noted["exit_code"] if noted["signal"] is None else -noted["signal"]
+        return Exit(code, noted["deadline_expired"])
+
+    def _noted(self, name: str) -> object:
+        try:
+            return json.loads((self.directory / name).read_text())
+        except (OSError, ValueError):
+            return None  # not written yet; or its writer was killed
+
+    def processes(self) -> list[int]:
+        """Every process of the container that can be found."""
+        return marked_processes({CONTAINER: self.container_id, RUN: str(self.directory.parent.parent)})

@@ -1,0 +1,130 @@
+"""The worker as a whole: what the server says, and the end."""
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from greenroom.model.errors import ProtocolError
+from greenroom.model.settings import Settings
+from greenroom.wire import messages as m
+from greenroom.wire.loop_connection import LoopConnection, Turn
+from greenroom.wire.payload import Payload
+from greenroom.worker.bundle import Bundles
+from greenroom.worker.removal import remove_tree
+from greenroom.worker.runner import LOST, Runner, backstop
+from greenroom.worker.sandbox.base import Sandbox
+from greenroom.worker.sandbox.process import ProcessSandbox
+from greenroom.worker.sweep import sweep
+from greenroom.worker.watch import FileWatch
+
+
+class Worker:
+    """One worker. Must be made on a running loop."""
+
+    def __init__(self, sock: socket.socket, home: Path, run: Path, settings: Settings) -> None:
+        self.run = run
+        self.settings = settings
+        self.sandbox: Sandbox = ProcessSandbox()
+        self.bundles = Bundles(home / "code")
+        loop = asyncio.get_running_loop()
+        self.files = FileWatch(loop)
+        self.finished: asyncio.Future[None] = loop.create_future()
+        # Containers hold the read end: that the write end closes tells their supervisors that this process has gone.
+        self.watch_fd, self._alive = os.pipe2(os.O_CLOEXEC)
+        self._loop = loop
+        self._runners: dict[str, Runner] = {}
+        self._ending = False
+        self._abandoned = False
+        self._connection = LoopConnection(sock, Turn(loop), self._on_message, self._on_closed)
+        self._handlers: dict[type, Callable[[Any, list[Payload]], None]] = {
+            m.StartContainer: self._start,
+            m.SignalContainer: self._signal,
+            m.Adopt: self._adopt,
+            m.Shutdown: self._shutdown,
+        }
+        self.send(m.WorkerReady({"sandboxes": ["process"]}))
+        threading.Thread(target=_sweep, args=(home, backstop(settings)), name="greenroom-sweep", daemon=True).start()
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """Tell the server; one that has gone misses it."""
+        self._connection.send(message, payloads)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the server hasn't taken; 0 when it has gone."""
+        return 0 if self._connection.closed else self._connection.backlog
+
+    def ended(self, runner: Runner) -> None:
+        """Nothing is left of that container."""
+        self._runners.pop(runner.container_id, None)
+        self._maybe_finish()
+
+    def _on_message(self, message: Any, payloads: list[Payload]) -> None:
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"{type(message).__name__} is not for a server to say")
+        handler(message, payloads)
+
+    def _start(self, message: m.StartContainer, payloads: list[Payload]) -> None:
+        runner = self._runners[message.container_id] = Runner(self, message.container_id)
+        runner.start(message, payloads)
+
+    def _signal(self, message: m.SignalContainer, payloads: list[Payload]) -> None:
+        runner = self._runners.get(message.container_id)
+        if runner is None:
+            return
+        if message.action == "kill":
+            runner.kill()
+        else:
+            runner.kill_after(message.seconds)
+
+    def _adopt(self, message: m.Adopt, payloads: list[Payload]) -> None:
+        for container_id, offset in message.containers:
+            runner = self._runners[container_id] = Runner(self, container_id, offset)
+            if not runner.adopt():
+                del self._runners[container_id]
+                self.send(m.ContainerEnded(container_id, LOST, False))
+        wanted = {container_id for container_id, _ in message.containers}
+        for directory in (self.run / "containers").glob("*"):
+            if directory.name not in wanted and directory.name not in self._runners:
+                stray = self._runners[directory.name] = Runner(self, directory.name)
+                if not stray.adopt():
+                    del self._runners[directory.name]
+                elif directory.name in self._runners:
+                    stray.kill()
+
+    def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
+        self._ending = True
+        for runner in list(self._runners.values()):
+            runner.kill("the server shut down")
+        self._maybe_finish()
+
+    def _on_closed(self, reason: str) -> None:
+        """The server has gone. Containers notice by themselves; what they leave is ours to clear."""
+        if self._ending:
+            return
+        self._ending = self._abandoned = True
+        for runner in list(self._runners.values()):
+            runner.kill_after(backstop(self.settings))
+        self._maybe_finish()
+
+    def _maybe_finish(self) -> None:
+        if not self._ending or self._runners or self.finished.done():
+            return
+        if self._abandoned:
+            remove_tree(self.run)
+        self.files.close()
+        self._connection.close()
+        self.finished.set_result(None)
+
+
+def _sweep(home: Path, patience: float) -> None:
+    try:
+        sweep(home, patience)
+    except OSError as error:
+        print(f"greenroom worker: can't clear up {home}: {error}", file=sys.stderr, flush=True)

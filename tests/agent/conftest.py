@@ -1,0 +1,146 @@
+"""A supervisor with a real agent below it, and no worker: the test is the server."""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from greenroom.model.spec import FunctionSpec, MethodSpec
+from greenroom.wire import messages as m
+from greenroom.wire.begin import write_begin
+from greenroom.wire.connection import BlockingConnection
+from greenroom.wire.ledger import make_ledger
+from tests.conftest import wait_for
+from tests.worker.peer import Agent
+
+ROOM = 1024
+
+
+class Pair:
+    """A supervisor and its agent, with the ends of everything they hold."""
+
+    def __init__(
+        self, home: Path, source: str, *, exit_grace: float = 2.0, backstop: float = 60.0, needs_loop: bool = False
+    ) -> None:
+        self.run = home / "run" / "test"
+        self.directory = self.run / "containers" / "ta-1"
+        (self.directory / "home").mkdir(parents=True)
+        for name in ("agent.json", "exit.json"):
+            (self.directory / name).write_text(" " * ROOM)
+        self.lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        (home / "code").mkdir()
+        (home / "code" / "program.py").write_text(source)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.run / "server.sock"))
+        self.listener.listen()
+        spec = FunctionSpec(
+            "fu-1",
+            "ap-1",
+            "Model",
+            True,
+            "program",
+            "Model",
+            [MethodSpec("call", is_async=needs_loop)],
+            needs_loop=needs_loop,
+        )
+        begin = write_begin(
+            m.Begin(
+                container_id="ta-1",
+                token="t",
+                socket=str(self.run / "server.sock"),
+                app_id="ap-1",
+                spec=spec.to_json(),
+                code=str(home / "code"),
+                exit_grace=exit_grace,
+                cancel_grace=0.5,
+                max_payload=1 << 30,
+                inline_limit=1 << 20,
+                sizes=[],
+            ),
+            [b"", b""],
+        )
+        self.ledger = make_ledger()
+        watch, self.worker = os.pipe2(os.O_CLOEXEC)
+        self.output = (self.directory / "output").open("w+b")
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "greenroom.agent"),
+                *("--begin", str(begin), "--ledger", str(self.ledger), "--watch", str(watch)),
+                *("--dir", str(self.directory), "--backstop", str(backstop)),
+            ],
+            pass_fds=(begin, self.ledger, watch),
+            stdout=self.output,
+            stderr=self.output,
+            cwd=self.directory / "home",
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+        os.close(begin)
+        os.close(watch)
+        self.agent: Agent | None = None
+
+    def entered(self) -> Agent:
+        self.listener.settimeout(30)
+        channels = {}
+        for _ in range(2):
+            connection = BlockingConnection(self.listener.accept()[0])
+            hello, _ = connection.receive(30)
+            channels[hello.channel] = connection
+        self.agent = Agent(channels["data"], channels["control"])
+        self.agent.until(m.Entered)
+        return self.agent
+
+    def agent_pid(self) -> int:
+        return int(wait_for(lambda: (self.directory / "agent.json").read_text().strip()))
+
+    def ended(self) -> dict:
+        """How it ended, once it has."""
+        assert self.process.wait(30) == 0
+        return json.loads((self.directory / "exit.json").read_text())
+
+    def printed(self) -> bytes:
+        self.output.seek(0)
+        return self.output.read()
+
+    def worker_dies(self) -> None:
+        os.close(self.worker)
+        self.worker = -1
+
+    def server_dies(self) -> None:
+        self.listener.close()
+        if self.agent is not None:
+            self.agent.close()
+        os.close(self.lock)
+        self.lock = -1
+
+    def close(self) -> None:
+        if self.lock >= 0:
+            self.server_dies()
+        if self.worker >= 0:
+            self.worker_dies()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+        self.process.wait(30)
+        os.close(self.ledger)
+        self.output.close()
+
+
+@pytest.fixture
+def pair(home: Path) -> Iterator:
+    made: list[Pair] = []
+
+    def make(source: str, **options: float) -> Pair:
+        made.append(Pair(home, source, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

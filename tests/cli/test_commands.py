@@ -1,0 +1,99 @@
+"""The command itself: help that fits a screen, completion, doctor, what it refuses."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.e2e.programs import run
+
+COMMANDS = [[], ["run"], ["container"], ["container", "list"], ["container", "show"], ["doctor"], ["completion"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_fits_one_screen(command):
+    result = run(*command, "--help")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 80, result.stdout
+
+
+def test_help_names_every_command():
+    text = run("--help").stdout
+    for command in ("run", "container", "doctor", "completion"):
+        assert f"\n  {command} " in text
+
+
+def test_version():
+    import greenroom
+
+    assert run("--version").stdout == f"greenroom {greenroom.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["ran"], "No such command"), (["run"], "Missing argument"), (["run", "--fast", "x"], "No such option")],
+)
+def test_misuse(arguments, says):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell):
+    result = run("completion", shell)
+    assert result.returncode == 0
+    assert "_GREENROOM_COMPLETE" in result.stdout
+
+
+def test_completion_in_a_shell():
+    """bash itself, with the script that we print."""
+    script = """
+        eval "$(greenroom completion bash)"
+        COMP_WORDS=(greenroom con); COMP_CWORD=1; _greenroom_completion greenroom; echo "${COMPREPLY[@]}"
+    """
+    path = os.path.dirname(os.path.realpath(run.__globals__["COMMAND"][0]))
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"},
+    )
+    assert done.stdout == "container\n"
+
+
+def test_doctor(home):
+    result = run("doctor")
+    assert result.returncode == 0, result.stdout
+    for name in ("Python", "state directory", "container runtime", "user namespaces", "cgroups", "id ranges", "GPU"):
+        assert f" {name} " in result.stdout
+    findings = {finding["name"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
+    assert findings["Python"]["ok"] and findings["Python"]["needed"]
+    assert str(home) in findings["state directory"]["text"]
+    lacking = [finding for finding in findings.values() if not finding["ok"]]
+    for finding in lacking:
+        assert finding["text"]
+        assert f"– {finding['name']}" in result.stdout
+
+
+def test_doctor_tells_what_stops_run_and_what_mends_it():
+    result = run("doctor", GREENROOM_HOME="/proc/nowhere")
+    assert result.returncode == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("✗")]
+    assert "/proc/nowhere can't be written" in line
+    assert "→  export GREENROOM_HOME=" in line
+    mended = line.rpartition("GREENROOM_HOME=")[2]
+    assert run("doctor", GREENROOM_HOME=mended).returncode == 0
+
+
+def test_doctor_without_the_tools(home, tmp_path):
+    """Each lack names one command, and what is not needed today fails nothing."""
+    result = run("doctor", PATH=str(tmp_path))
+    assert result.returncode == 0, result.stdout
+    for name, mend in (("container runtime", "apt-get install crun"), ("overlayfs", "apt-get install util-linux")):
+        (line,) = [line for line in result.stdout.splitlines() if line.startswith(f"– {name}")]
+        assert line.endswith(f"→  {mend}")

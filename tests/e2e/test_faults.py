@@ -1,0 +1,269 @@
+"""After every end, orderly or not: exit hooks have run where their container was not the victim, and nothing is left."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import assert_nothing_left, wait_for
+from tests.e2e.programs import run, start, write
+
+PROGRAM = """
+    import os, pathlib, time
+    import greenroom
+
+    app = greenroom.App("faults")
+    marks = os.environ["MARKS"] if greenroom.is_local() else None
+
+    @app.cls(env={"MARKS": os.environ.get("MARKS", "")}, max_containers=1)
+    class Model:
+        @greenroom.enter()
+        def open(self):
+            self.mark("opening")
+
+        @greenroom.enter()
+        def load(self):
+            self.mark("entering")  # from here on, exit hooks are owed
+            time.sleep(float(pathlib.Path(os.environ["MARKS"], "enter").read_text()))
+            self.mark("entered")
+
+        def mark(self, name):
+            pathlib.Path(os.environ["MARKS"], f"{name}-{os.getpid()}").touch()
+
+        @greenroom.method()
+        def work(self, seconds):
+            self.mark("working")
+            try:
+                time.sleep(seconds)
+            except greenroom.InputCancellation:
+                self.mark("draining")
+                time.sleep(0.3)
+                raise
+            return os.getpid()
+
+        @greenroom.exit()
+        def close(self):
+            print("exit hook prints")
+            self.mark("exiting")
+            time.sleep(0.3)
+            print("exit hook prints again")
+            self.mark("exited")
+
+    @app.local_entrypoint()
+    def main(seconds: float = 60.0):
+        print("worked", Model().work.remote(seconds))
+        time.sleep(60)
+"""
+
+
+class Trial:
+    def __init__(self, home: Path, directory: Path, enter: float = 0.0, seconds: float = 60.0) -> None:
+        self.home = home
+        self.marks = directory / "marks"
+        self.marks.mkdir()
+        (self.marks / "enter").write_text(str(enter))
+        program = write(directory, PROGRAM)
+        self.process = start("run", str(program), "--seconds", str(seconds), MARKS=str(self.marks))
+
+    def marked(self, name: str) -> list[int]:
+        return sorted(int(path.name.rpartition("-")[2]) for path in self.marks.glob(f"{name}-*"))
+
+    def wait_marked(self, name: str) -> int:
+        return wait_for(lambda: self.marked(name), what=f"{name} is marked")[0]
+
+    def pid_of(self, what: str) -> int:
+        module = f"greenroom.{what}"
+
+        def find() -> list[int]:
+            found = []
+            for entry in Path("/proc").glob("[0-9]*"):
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if module.encode() in words and any(str(self.home).encode() in word for word in words):
+                    found.append(int(entry.name))
+            return sorted(found)
+
+        return wait_for(find, what=f"a {module} process")[0]
+
+    def kill(self, what: str) -> None:
+        if what == "client":
+            pid = self.process.pid
+        elif what == "agent":
+            pid = self.marked("entering")[0]
+        else:
+            # Supervisor and agent are one command; the supervisor is the older process.
+            pid = self.pid_of("agent" if what == "supervisor" else what)
+        os.kill(pid, signal.SIGKILL)
+
+    def end(self, *, interrupt: bool = True) -> None:
+        """The client ends by itself, or by our Ctrl-C; then nothing may be left."""
+        if interrupt and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.out, self.err = self.process.communicate(timeout=60)
+        assert_nothing_left(self.home)
+
+    def owing(self) -> set[int]:
+        """Containers of which a hook had completed, and whose exit hooks have not."""
+        return set(self.marked("entering")) - set(self.marked("exited"))
+
+
+@pytest.fixture
+def trial(home, tmp_path):
+    made: list[Trial] = []
+
+    def make(**options) -> Trial:
+        made.append(Trial(home, tmp_path, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.communicate()
+
+
+@pytest.mark.parametrize("victim", ["client", "server", "worker", "supervisor", "agent"])
+@pytest.mark.parametrize("phase", ["entering", "working", "idle", "draining", "exiting"])
+def test_sigkill(trial, home, victim, phase):
+    one = trial(enter=60.0 if phase == "entering" else 0.0, seconds=0.0 if phase == "idle" else 60.0)
+    stopping = phase in ("draining", "exiting")
+    pid = one.wait_marked("working" if stopping or phase == "idle" else phase)
+    if phase == "idle":
+        wait_for(lambda: "IDLE" in run("container", "list").stdout, what="idle")
+    elif stopping:
+        one.process.send_signal(signal.SIGINT)
+        one.wait_marked(phase)
+    one.kill(victim)
+    spared = {pid} if victim == "agent" else set()
+    if victim in ("worker", "supervisor"):
+        # The run goes on, and its container has been told to end.
+        wait_for(lambda: pid in one.marked("exited"), what="exit hooks run")
+    # A second Ctrl-C would kill.
+    one.end(interrupt=not stopping)
+    assert one.owing() <= spared, f"exit hooks have run of {one.marked('exited')} alone"
+    next_run = run("container", "list")
+    assert next_run.returncode == 0
+    assert "no containers" in next_run.stdout
+
+
+def test_next_run_is_clean_after_everything_was_killed(trial, home, tmp_path):
+    one = trial()
+    one.wait_marked("working")
+    for what in ("worker", "server"):
+        os.kill(one.pid_of(what), signal.SIGKILL)
+    one.process.kill()
+    one.process.communicate()
+    wait_for(lambda: one.marked("exited"), what="exit hooks run")
+    program = write(tmp_path, HELLO, "hello.py")
+    result = run("run", str(program))
+    assert result.returncode == 0, result.stderr
+    assert_nothing_left(home)
+
+
+HELLO = """
+    import greenroom
+    app = greenroom.App("hello")
+
+    @app.function()
+    def f(x):
+        return x
+
+    @app.local_entrypoint()
+    def main():
+        print("got", f.remote(1))
+"""
+
+
+def test_ctrl_c_shows_exit_hooks_and_ends_with_130(trial):
+    one = trial()
+    one.wait_marked("working")
+    one.process.send_signal(signal.SIGINT)
+    out, _ = one.process.communicate(timeout=60)
+    assert one.process.returncode == 130
+    assert "exit hook prints\n" in out
+    assert "exit hook prints again\n" in out
+    assert_nothing_left(one.home)
+
+
+def test_second_ctrl_c_kills(trial, tmp_path):
+    one = trial()
+    pid = one.wait_marked("working")
+    one.process.send_signal(signal.SIGINT)
+    wait_for(lambda: one.marked("exiting"), what="the exit hook runs")
+    one.process.send_signal(signal.SIGINT)
+    one.process.communicate(timeout=60)
+    assert one.process.returncode == 130
+    assert pid not in one.marked("exited")
+    assert_nothing_left(one.home)
+
+
+def test_sigterm_ends_in_order(trial):
+    one = trial()
+    pid = one.wait_marked("working")
+    one.process.send_signal(signal.SIGTERM)
+    one.process.communicate(timeout=60)
+    assert one.process.returncode == 143
+    assert pid in one.marked("exited")
+    assert_nothing_left(one.home)
+
+
+def test_sigterm_of_the_server_ends_in_order(trial):
+    one = trial()
+    pid = one.wait_marked("working")
+    os.kill(one.pid_of("server"), signal.SIGTERM)
+    one.process.communicate(timeout=60)
+    assert one.process.returncode == 1
+    assert pid in one.marked("exited")
+    assert_nothing_left(one.home)
+
+
+def test_a_daemon_of_user_code_does_not_stay(home, tmp_path):
+    program = write(
+        tmp_path,
+        """
+        import os, subprocess, time
+        import greenroom
+        app = greenroom.App("daemon")
+
+        @app.function()
+        def f():
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    time.sleep(600)
+                os._exit(0)
+            os.wait()
+            subprocess.Popen(["sleep", "600"])
+            return "started"
+
+        @app.local_entrypoint()
+        def main():
+            print(f.remote())
+        """,
+    )
+    result = run("run", str(program))
+    assert "started" in result.stdout
+    assert_nothing_left(home, timeout=10)
+
+
+def test_random_kills(home, tmp_path):
+    """In random phases, random victims; in its long form by ``make test-faults``."""
+    trials = 100 if os.environ.get("GREENROOM_TEST_FAULTS") == "long" else 4
+    seed = int(os.environ.get("GREENROOM_TEST_SEED", time.time()))
+    print("seed", seed)
+    choose = random.Random(seed)
+    for number in range(trials):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        one = Trial(home, directory, enter=choose.choice([0.0, 0.2]), seconds=choose.choice([0.0, 0.1, 60.0]))
+        victim = choose.choice(["client", "server", "worker", "supervisor"])
+        one.pid_of("server")
+        time.sleep(choose.uniform(0, 0.8))
+        one.kill(victim)
+        one.end()
+        assert not one.owing(), f"trial {number}, seed {seed}, {victim} killed: no exit hook of {one.owing()}"

@@ -1,0 +1,66 @@
+"""Secrets from a dictionary, this process's environment, a ``.env`` file."""
+
+import pytest
+
+import greenroom
+from greenroom import Secret
+
+
+def test_from_dict():
+    assert Secret.from_dict({"A": "1", "B": None}).values == {"A": "1"}
+    for wrong in ({"A": 1}, {"": "x"}, {"A=B": "x"}, {1: "x"}, {"A": "nul\0"}):
+        with pytest.raises(greenroom.InvalidError, match=r"Secret\.from_dict"):
+            Secret.from_dict(wrong)
+
+
+def test_values_are_not_shown():
+    assert repr(Secret.from_dict({"TOKEN": "canary"})) == "Secret(TOKEN)"
+
+
+def test_from_local_environ(monkeypatch):
+    monkeypatch.setenv("A", "1")
+    monkeypatch.delenv("B", raising=False)
+    assert Secret.from_local_environ(["A"]).values == {"A": "1"}
+    with pytest.raises(greenroom.NotFoundError, match="not set here: B"):
+        Secret.from_local_environ(["A", "B"])
+
+
+TEXT = """
+# a comment
+PLAIN=one two # and a comment
+export EXPORTED=3
+SINGLE='as $it is \\n'
+DOUBLE="two\\nlines"
+LONG="over
+several lines"
+FROM=${PLAIN}!
+NOTHING=
+NAME_ALONE
+"""
+
+
+def test_from_dotenv(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text(TEXT)
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    expected = {
+        "PLAIN": "one two", "EXPORTED": "3", "SINGLE": "as $it is \\n", "DOUBLE": "two\nlines",
+        "LONG": "over\nseveral lines", "FROM": "one two!", "NOTHING": "",
+    }  # fmt: skip
+    assert Secret.from_dotenv(tmp_path).values == expected
+    assert Secret.from_dotenv(below / "program.py").values == expected, "found in a directory above a file's"
+    monkeypatch.chdir(below)
+    assert Secret.from_dotenv().values == expected
+    (below / "other").write_text("X=1")
+    assert Secret.from_dotenv(filename="other").values == {"X": "1"}
+
+
+def test_from_dotenv_refused(tmp_path):
+    with pytest.raises(greenroom.NotFoundError, match=r"no \.nowhere in .* or above it"):
+        Secret.from_dotenv(tmp_path, filename=".nowhere")
+    (tmp_path / ".env").write_text('A=1\n\nnot a line = "x\ny\nB=2\n')
+    with pytest.raises(greenroom.InvalidError, match=r"\.env, line 3: not NAME=value"):
+        Secret.from_dotenv(tmp_path)
+    (tmp_path / ".env").write_bytes(b"A=\xff")
+    with pytest.raises(greenroom.InvalidError, match="can't read"):
+        Secret.from_dotenv(tmp_path)

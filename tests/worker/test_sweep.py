@@ -1,0 +1,86 @@
+"""Clearing up after servers that died: what goes, and what must be left alone."""
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from greenroom.worker.processes import CONTAINER, RUN, marked_processes
+from greenroom.worker.sweep import sweep
+from tests.conftest import wait_for
+
+PATIENCE = 40.0
+LONG_AGO = (1e9, 1e9)
+
+
+def make_run(home: Path, name: str, *, token: bool = True) -> Path:
+    run = home / "run" / name
+    (run / "containers" / "ta-1").mkdir(parents=True)
+    (run / "lock").touch()
+    if token:
+        (run / "token").touch()
+    return run
+
+
+@pytest.fixture
+def straggler() -> Iterator:
+    """Starts a process that is marked as a container's of a run."""
+    made: list[subprocess.Popen] = []
+
+    def start(run: Path) -> subprocess.Popen:
+        made.append(
+            subprocess.Popen(["sleep", "1000"], env={RUN: str(run), CONTAINER: "ta-1", "PATH": os.environ["PATH"]})
+        )
+        wait_for(lambda: marked_processes({RUN: str(run)}))
+        return made[-1]
+
+    yield start
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+def test_a_dead_servers_run_is_removed(home: Path) -> None:
+    make_run(home, "a")
+    make_run(home, "b")
+    assert sorted(sweep(home, PATIENCE)) == ["a", "b"]
+    assert not list((home / "run").iterdir())
+
+
+def test_a_live_servers_run_is_left_alone(home: Path, straggler) -> None:
+    run = make_run(home, "a")
+    process = straggler(run)
+    with open(run / "lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.utime(run, LONG_AGO)
+        assert sweep(home, 0) == []
+    assert run.exists() and process.poll() is None
+
+
+def test_a_run_that_is_being_made_is_left_alone(home: Path) -> None:
+    run = make_run(home, "a", token=False)
+    bare = home / "run" / "b"
+    bare.mkdir()
+    assert sweep(home, PATIENCE) == []
+    os.utime(run, LONG_AGO)
+    os.utime(bare, LONG_AGO)
+    assert sorted(sweep(home, PATIENCE)) == ["a", "b"]
+
+
+def test_containers_in_their_exit_hooks_have_time(home: Path, straggler) -> None:
+    run = make_run(home, "a")
+    process = straggler(run)
+    other = straggler(home / "run" / "other")
+    assert sweep(home, PATIENCE) == []
+    assert process.poll() is None
+    os.utime(run / "stale", LONG_AGO)
+    assert sweep(home, PATIENCE) == ["a"]
+    assert process.wait(10) == -9
+    assert other.poll() is None
+
+
+def test_nothing_there_is_fine(home: Path) -> None:
+    assert sweep(home, PATIENCE) == []
