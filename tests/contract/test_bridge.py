@@ -117,6 +117,17 @@ def test_a_call_by_its_id_from_another_thread_and_from_a_container(app):
     assert greenroom.FunctionCall.from_id(app.spawn_inside.remote(4)).get() == 8
 
 
+def test_a_spawned_call_is_the_servers_when_spawn_returns(app, cluster):
+    def known(call):
+        return cluster.on_server(lambda server: call.object_id in server.lifecycle.calls.by_id)
+
+    async def main():
+        return [known(await app.double.spawn(1)) and known(await app.double.spawn_map([1, 2])) for _ in range(20)]
+
+    assert all(known(app.double.spawn(1)) and known(app.double.spawn_map([1, 2])) for _ in range(20))
+    assert all(asyncio.run(main()))
+
+
 def test_spawn_map_that_is_cancelled_as_its_inputs_arrive(app, tmp_path):
     call = app.wait_for.spawn_map([str(tmp_path / "never")] * 3000)
     with ThreadPoolExecutor(1) as pool:

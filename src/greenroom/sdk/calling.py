@@ -1,4 +1,4 @@
-"""Calls, from the caller's side: one value, a generator's values, a spawned call (see ``collecting.py`` for its results)."""
+"""Calls, from the caller's side: one value, or a generator's values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from greenroom.wire.messages import (
     Call,
     CancelCall,
     Credit,
-    EndInputs,
     Outputs,
     Status,
     Values,
@@ -173,38 +172,3 @@ async def generate_async(target: Target, args: tuple[Any, ...], kwargs: dict[str
     finally:
         channel.sinks.clear()
         channel.connection.abort()
-
-
-# ---- spawned calls ----
-
-
-def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """``.spawn()``: the call's id; nobody waits for it."""
-    payload = codec.encode_arguments(args, kwargs, target.by_value)
-    channel = thread_channel()
-    call_id = new_call_id()
-    channel.bind(target)
-    channel.connection.send(Call(call_id, target.function_id, target.method, target.binding, "spawn", []), [payload])
-    channel.connection.send(EndInputs(call_id, 1))
-    return call_id
-
-
-async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """``.spawn.aio()``."""
-    payload = codec.encode_arguments(args, kwargs, target.by_value)
-    channel = loop_channel()
-    call_id = new_call_id()
-    channel.bind(target)
-    channel.connection.send(Call(call_id, target.function_id, target.method, target.binding, "spawn", []), [payload])
-    channel.connection.send(EndInputs(call_id, 1))
-    return call_id
-
-
-def cancel(call_id: str) -> None:
-    """Cancel a spawned call."""
-    thread_channel().connection.send(CancelCall(call_id))
-
-
-async def cancel_async(call_id: str) -> None:
-    """Cancel a spawned call."""
-    loop_channel().connection.send(CancelCall(call_id))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from greenroom.model.errors import InvalidError
-from greenroom.sdk import calling, mapping
+from greenroom.sdk import calling, mapping, spawning
 from greenroom.sdk.bridge import Blocking, BlockingIterator, Both
 from greenroom.sdk.function_call import FunctionCall
 from greenroom.sdk.inputs import Inputs
@@ -141,10 +141,10 @@ class Function(Generic[P, R, L]):
         return Blocking(self._spawn, self._spawn_async)
 
     def _spawn(self, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
-        return FunctionCall(calling.spawn(self._target, args, kwargs))
+        return FunctionCall(spawning.spawn(self._target, args, kwargs))
 
     async def _spawn_async(self, *args: P.args, **kwargs: P.kwargs) -> FunctionCall[R]:
-        return FunctionCall(await calling.spawn_async(self._target, args, kwargs))
+        return FunctionCall(await spawning.spawn_async(self._target, args, kwargs))
 
     # ---- many calls ----
 
@@ -220,13 +220,13 @@ class Function(Generic[P, R, L]):
 
     def _spawn_map(self, *iterables: Iterable[Any], kwargs: dict[str, Any] | None = None) -> FunctionCall[R]:
         inputs = Inputs(f"{self._target.name}.spawn_map", iterables, kwargs)
-        return FunctionCall(mapping.spawn_map(self._target, inputs))
+        return FunctionCall(spawning.spawn_map(self._target, inputs))
 
     async def _spawn_map_async(
         self, *iterables: Iterable[Any], kwargs: dict[str, Any] | None = None
     ) -> FunctionCall[R]:
         inputs = Inputs(f"{self._target.name}.spawn_map", iterables, kwargs)
-        return FunctionCall(await mapping.spawn_map_async(self._target, inputs))
+        return FunctionCall(await spawning.spawn_map_async(self._target, inputs))
 
     def _refuse_generator(self, what: str) -> None:
         if self._target.is_generator:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, Generic, TypeVar
 
 from greenroom.model.errors import InvalidError
-from greenroom.sdk import calling, codec
+from greenroom.sdk import codec, spawning
 from greenroom.sdk.bridge import Blocking, Both, called_from_coroutine
 from greenroom.sdk.channel import loop_channel, thread_channel
 from greenroom.sdk.collecting import Collector
@@ -90,10 +90,10 @@ class FunctionCall(Generic[R]):
         return Blocking(self._cancel, self._cancel_async)
 
     def _cancel(self) -> None:
-        calling.cancel(self.object_id)
+        spawning.cancel(self.object_id)
 
     async def _cancel_async(self) -> None:
-        await calling.cancel_async(self.object_id)
+        await spawning.cancel_async(self.object_id)
 
     @staticmethod
     def gather(*function_calls: "FunctionCall[Any]") -> list[Any]:

@@ -7,12 +7,12 @@ from typing import Any
 from greenroom.model.errors import DeserializationError, Error
 from greenroom.model.ids import new_call_id
 from greenroom.sdk import codec
-from greenroom.sdk.channel import LoopChannel, ThreadChannel
+from greenroom.sdk.channel import LoopChannel, ThreadChannel, next_rid
 from greenroom.sdk.inputs import Arguments, Inputs
 from greenroom.sdk.output import OutputSink, current_sink
 from greenroom.sdk.target import Target
 from greenroom.sdk.window import Unlimited, Window
-from greenroom.wire.messages import Call, CancelCall, EndInputs, Outputs, Status
+from greenroom.wire.messages import Call, EndInputs, Outputs, Status
 from greenroom.wire.messages import Inputs as InputsMessage
 from greenroom.wire.payload import Descriptor, Payload
 
@@ -47,7 +47,8 @@ class MapState:
         self._ordered = ordered
         self._return_exceptions = return_exceptions
         self._failures: deque[tuple[int, Error]] = deque()
-        self._delivered = 0
+        self.delivered = 0
+        """Inputs that have been sent."""
         self._waiting: dict[int, _Output] = {}
         self._next = 0
         self._done = 0
@@ -111,18 +112,13 @@ class MapState:
                 length = next(place for place, (index, _) in enumerate(items) if index != first + place)
             payloads = [payload for _, payload in items[:length]]
             channel.connection.send(InputsMessage(self.call_id, first, []), payloads)
-            self._delivered += length
+            self.delivered += length
             items = items[length:]
 
     def send_end(self, channel: ThreadChannel | LoopChannel) -> None:
         """All inputs have been sent."""
-        channel.connection.send(EndInputs(self.call_id, self._delivered))
+        channel.connection.send(EndInputs(self.call_id, self.delivered))
         self.ended = True
-
-    def give_up(self, channel: ThreadChannel | LoopChannel) -> None:
-        """What has been sent is cancelled, and nothing more will come: half a spawned call is of no use to anybody."""
-        channel.connection.send(CancelCall(self.call_id))
-        channel.connection.send(EndInputs(self.call_id, self._delivered))
 
     # ---- receiving ----
 
@@ -215,10 +211,17 @@ class SpawnState(MapState):
     def __init__(self, target: Target, inputs: Inputs) -> None:
         super().__init__(target, inputs, False, False)
         self.window = Unlimited()
+        self.rid = next_rid()
+        """The server answers to it once it has every input."""
 
     def begin(self, channel: ThreadChannel | LoopChannel) -> None:
         """Start the call."""
         self._start(channel, "spawn")
+
+    def send_end(self, channel: ThreadChannel | LoopChannel) -> None:
+        """All inputs have been sent; the server is to say that it has them."""
+        channel.connection.send(EndInputs(self.call_id, self.delivered, self.rid))
+        self.ended = True
 
     def cannot_send(self, index: int, error: Error) -> None:
         """Nobody would see it later, so now."""

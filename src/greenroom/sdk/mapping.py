@@ -8,16 +8,15 @@ memory of some thousands.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterator
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ConnectionError
 from greenroom.sdk import codec
-from greenroom.sdk.channel import LoopChannel, ThreadChannel, loop_channel, thread_channel
-from greenroom.sdk.feeding import Puller, ThreadFeeder, feed, send_pulled
+from greenroom.sdk.channel import LoopChannel, ThreadChannel
+from greenroom.sdk.feeding import ThreadFeeder, feed
 from greenroom.sdk.inputs import Arguments, Inputs
 from greenroom.sdk.lazy import Lazy
-from greenroom.sdk.map_state import BATCH, Item, MapState, SpawnState
+from greenroom.sdk.map_state import MapState
 from greenroom.sdk.target import Target
 from greenroom.wire.messages import Outputs
 from greenroom.wire.payload import Payload
@@ -129,51 +128,3 @@ async def _feed(state: MapState, channel: LoopChannel, inputs: Inputs) -> None:
     except Exception as error:  # noqa: BLE001 - the user's iterator raised; the consumer raises it
         state.error = error
     state.changed()
-
-
-def spawn_map(target: Target, inputs: Inputs) -> str:
-    """Start a call whose outputs are kept; its id."""
-    state = SpawnState(target, inputs)
-    iterator = iter(inputs)
-    channel = thread_channel()
-    state.begin(channel)
-    try:
-        if inputs.plain:
-            while not state.exhausted:
-                state.send(channel, list(state.admit(iterator, BATCH)))
-            state.send_end(channel)
-        else:
-            pulled: SimpleQueue[Item | None] = SimpleQueue()
-            puller = Puller(state, iterator, pulled.put)
-            try:
-                send_pulled(state, channel, pulled)
-            finally:
-                puller.stop()
-    finally:
-        if not state.ended:
-            _give_up(state)
-    if state.error is not None:
-        raise state.error
-    return state.call_id
-
-
-def _give_up(state: SpawnState) -> None:
-    try:
-        state.give_up(thread_channel())  # a new one, where an interrupt broke the old
-    except ConnectionError:
-        pass  # its server has gone, and the call with it
-
-
-async def spawn_map_async(target: Target, inputs: Inputs) -> str:
-    """The same, on an event loop."""
-    state = SpawnState(target, inputs)
-    channel = loop_channel()
-    state.begin(channel)
-    try:
-        await feed(state, channel, inputs)
-    finally:
-        if not state.ended:
-            state.give_up(channel)
-    if state.error is not None:
-        raise state.error
-    return state.call_id

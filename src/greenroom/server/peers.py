@@ -196,6 +196,10 @@ class ClientPeer:
         call = self._server.lifecycle.calls.by_id.get(message.call_id)
         if call is not None:
             self._server.lifecycle.calls.end_inputs(call, message.total)
+        elif message.rid:
+            raise NotFoundError(f"the call {message.call_id} has ended, with its app")
+        if message.rid:
+            self._done(message.rid)
 
     def _credit(self, message: m.Credit, payloads: list[Payload]) -> None:
         call = self._server.lifecycle.calls.by_id.get(message.call_id)

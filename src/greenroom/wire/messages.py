@@ -187,10 +187,11 @@ class Inputs(NamedTuple):
 
 @message
 class EndInputs(NamedTuple):
-    """There are ``total`` inputs, and no more will come."""
+    """There are ``total`` inputs, and no more will come. With a ``rid``, answered once the server has all of them."""
 
     call_id: str
     total: int
+    rid: int = 0
 
 
 @message
