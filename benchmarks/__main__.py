@@ -20,7 +20,7 @@ def measured(environment, *command):
     """What a side of the benchmark printed as JSON; {} where it can't run."""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        print(f"{command[1]}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
+        print(f"{command[2]}: {done.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
         return {}
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -140,8 +140,8 @@ def main():
             "run": seconds(environment, str(GREENROOM), "run", "-q", str(hello)),
             "pool": pool_rate(),
         }
-        ours = measured(environment, sys.executable, str(HERE / "ours.py"), *quick)
-        ray = measured(environment, sys.executable, str(HERE / "peer_ray.py"), *quick)
+        ours = measured(environment, sys.executable, "-m", "benchmarks.ours", *quick)
+        ray = measured(environment, sys.executable, "-m", "benchmarks.peer_ray", *quick)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     if options.json:

@@ -8,32 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import greenroom
-
-app = greenroom.App("bench")
-
-
-@app.cls(max_containers=1)
-class One:
-    @greenroom.method()
-    def echo(self, x):
-        return x
-
-
-@app.cls(max_containers=2)
-class Two:
-    @greenroom.method()
-    def echo(self, x):
-        return x
-
-
-@app.cls()
-class Cold:
-    key: int = greenroom.parameter()
-
-    @greenroom.method()
-    def echo(self, x):
-        return x
+from benchmarks.subjects import Cold, One, Two, app
 
 
 def rate(count, work):

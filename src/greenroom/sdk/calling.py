@@ -63,7 +63,7 @@ def call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             Call(call_id, target.function_id, target.method, target.binding, "unary", []), [payload]
         )
         while sink.output is None:
-            channel.pump()
+            channel.pump_answer()
         finished = True
     except ConnectionError:
         raise codec.lost() from None
