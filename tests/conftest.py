@@ -40,6 +40,14 @@ class Need:
         return found[-1]
 
     @staticmethod
+    def runtime(name: str) -> None:
+        """What starts real containers, and the right to."""
+        if os.geteuid() != 0:
+            pytest.skip("real containers need root for now")
+        if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None:
+            Need.missing(name)
+
+    @staticmethod
     def missing(what: str) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(f"{what} is missing, and CI must have it")

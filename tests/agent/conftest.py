@@ -32,8 +32,8 @@ class Pair:
         self.run = home / "run" / "test"
         self.directory = self.run / "containers" / "ta-1"
         (self.directory / "home").mkdir(parents=True)
-        for name in ("agent.json", "exit.json"):
-            (self.directory / name).write_text(" " * ROOM)
+        (self.directory / "notes").write_text(" " * 2 * ROOM)
+        notes = os.open(self.directory / "notes", os.O_WRONLY)
         self.lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         (home / "code").mkdir()
@@ -73,10 +73,10 @@ class Pair:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "greenroom.agent"),
-                *("--begin", str(begin), "--ledger", str(self.ledger), "--watch", str(watch)),
+                *("--begin", str(begin), "--ledger", str(self.ledger), "--notes", str(notes), "--watch", str(watch)),
                 *("--dir", str(self.directory), "--backstop", str(backstop)),
             ],
-            pass_fds=(begin, self.ledger, watch),
+            pass_fds=(begin, self.ledger, notes, watch),
             stdout=self.output,
             stderr=self.output,
             cwd=self.directory / "home",
@@ -84,6 +84,7 @@ class Pair:
             start_new_session=True,
         )
         os.close(begin)
+        os.close(notes)
         os.close(watch)
         self.agent: Agent | None = None
 
@@ -99,12 +100,12 @@ class Pair:
         return self.agent
 
     def agent_pid(self) -> int:
-        return int(wait_for(lambda: (self.directory / "agent.json").read_text().strip()))
+        return int(wait_for(lambda: (self.directory / "notes").read_text()[:ROOM].strip()))
 
     def ended(self) -> dict:
         """How it ended, once it has."""
         assert self.process.wait(30) == 0
-        return json.loads((self.directory / "exit.json").read_text())
+        return json.loads((self.directory / "notes").read_text()[ROOM:])
 
     def printed(self) -> bytes:
         self.output.seek(0)

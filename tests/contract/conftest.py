@@ -1,12 +1,16 @@
 """The contract suite: what SEMANTICS sections 1, 1.1 and 4 promise, against a real cluster of one sandbox."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 
 from greenroom.model.settings import Settings
 from greenroom.testing import Cluster
+from tests.conftest import Need
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,20 +20,44 @@ def _a_blocked_loop_fails() -> Iterator[None]:
         yield
 
 
-SETTINGS = Settings(exit_grace=3.0, cancel_grace=1.0)
+@pytest.fixture(scope="session")
+def _shared() -> Iterator[Path]:
+    """A directory that the tests and their containers share."""
+    path = Path(tempfile.mkdtemp(prefix="gr-"))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def tmp_path(_shared: Path) -> Path:
+    """As pytest's, and containers find it at the same path."""
+    path = Path(tempfile.mkdtemp(dir=_shared))
+    path.chmod(0o777)
+    return path
+
+
+@pytest.fixture(scope="module", params=["process", "crun", "runc"])
+def settings(request: pytest.FixtureRequest, _shared: Path) -> Settings:
+    """Of a cluster with short grace periods, in each sandbox."""
+    common = Settings(exit_grace=3.0, cancel_grace=1.0)
+    if request.param == "process":
+        return common._replace(sandbox="process")
+    Need.runtime(request.param)
+    return common._replace(sandbox="oci", runtime=request.param, shared_dirs=str(_shared))
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A cluster in real time, with short grace periods."""
-    with Cluster(settings=SETTINGS) as made:
+def cluster(settings: Settings) -> Iterator[Cluster]:
+    """A cluster in real time."""
+    with Cluster(settings=settings) as made:
         yield made
 
 
 @pytest.fixture
-def held() -> Iterator[Cluster]:
+def held(settings: Settings) -> Iterator[Cluster]:
     """A cluster whose clock stands still."""
-    with Cluster(hold=True, settings=SETTINGS) as made:
+    with Cluster(hold=True, settings=settings) as made:
         yield made
 
 

@@ -100,7 +100,7 @@ def test_abandoned_generator_is_cancelled(cluster):
     @app.function(serialized=True, max_containers=1)
     def count(n):
         for i in range(n):
-            yield i, os.getpid()
+            yield i, os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         generator = count.remote_gen(10**9)
@@ -368,7 +368,7 @@ def test_system_exit_is_the_inputs_failure(cluster):
     def f(x):
         if x:
             raise SystemExit(3)
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         pid = f.remote(0)
@@ -391,7 +391,7 @@ def test_cancel_is_a_base_exception_inside(cluster, output):
             except BaseException as error:
                 print(type(error).__name__)
                 raise
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         pid = f.remote(0)
@@ -417,7 +417,7 @@ def test_input_that_will_not_stop_costs_the_container(cluster, output):
                     time.sleep(60)
                 except BaseException:
                     continue
-            return os.getpid()
+            return os.environ.get("GREENROOM_CONTAINER_ID")
 
         @greenroom.exit()
         def close(self):
@@ -494,7 +494,7 @@ def test_concurrent_sync_inputs_use_threads(cluster):
 
         barrier = globals().setdefault("barrier", threading.Barrier(5))
         barrier.wait(20)
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         assert len(set(meet.map(range(5)))) == 1
@@ -515,7 +515,7 @@ def test_concurrent_async_inputs_are_tasks(cluster):
             self.here += 1
             while self.here < 5:
                 await asyncio.sleep(0.001)
-            return os.getpid()
+            return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         calls = [Meet().meet.spawn() for _ in range(5)]
@@ -674,7 +674,7 @@ def test_sync_method_beside_async_ones_that_will_not_stop_runs_exit_hooks(cluste
     class Mixed:
         @greenroom.method()
         async def quick(self):
-            return os.getpid()
+            return os.environ.get("GREENROOM_CONTAINER_ID")
 
         @greenroom.method()
         def stuck(self):

@@ -20,7 +20,7 @@ def test_one_pool_however_its_parameter_set_is_written(cluster):
 
         @greenroom.method()
         def pid(self):
-            return os.getpid(), self.a, self.b
+            return os.environ.get("GREENROOM_CONTAINER_ID"), self.a, self.b
 
     @app.cls(serialized=True)
     class Constructor:
@@ -29,7 +29,7 @@ def test_one_pool_however_its_parameter_set_is_written(cluster):
 
         @greenroom.method()
         def pid(self):
-            return os.getpid(), *self.values
+            return os.environ.get("GREENROOM_CONTAINER_ID"), *self.values
 
     P, C = Parameters, Constructor
     with app.run():
@@ -54,11 +54,11 @@ def test_a_method_calls_another_of_its_own_pool(cluster):
 
         @greenroom.method()
         def outer(self):
-            return (os.getpid(), self.size), self.inner.remote()
+            return (os.environ.get("GREENROOM_CONTAINER_ID"), self.size), self.inner.remote()
 
         @greenroom.method()
         def inner(self):
-            return os.getpid(), self.size
+            return os.environ.get("GREENROOM_CONTAINER_ID"), self.size
 
     @app.cls(serialized=True)
     @greenroom.concurrent(max_inputs=2)
@@ -67,18 +67,18 @@ def test_a_method_calls_another_of_its_own_pool(cluster):
 
         @greenroom.method()
         def outer(self):
-            return (os.getpid(), self.size), self.inner.remote()
+            return (os.environ.get("GREENROOM_CONTAINER_ID"), self.size), self.inner.remote()
 
         @greenroom.method()
         def inner(self):
-            return os.getpid(), self.size
+            return os.environ.get("GREENROOM_CONTAINER_ID"), self.size
 
     with app.run():
         for obj in (Constructor([1, 2]), Parameters(), Parameters(size="big")):
             own, other = obj.outer.remote()
             assert own == other
         own, other = Constructor([3]).outer.local()
-        assert own[0] == os.getpid() != other[0]
+        assert own[0] == os.environ.get("GREENROOM_CONTAINER_ID") != other[0]
         assert own[1] == other[1] == [3]
 
 
@@ -374,12 +374,12 @@ def test_old_names_have_their_effect(held):
 
     @app.function(serialized=True, keep_warm=1, concurrency_limit=2, container_idle_timeout=30)
     def f(x):
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     @app.function(serialized=True, allow_concurrent_inputs=5, concurrency_limit=1)
     def meet(n):
         globals().setdefault("barrier", threading.Barrier(5)).wait(20)
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     def idle():
         return [c["state"] for c in held.containers()] == ["IDLE"]

@@ -117,11 +117,11 @@ def test_a_coroutine_that_swallows_its_cancellation_costs_the_container_in_order
         async def other(self):
             print("other")
             await self.go_on.wait()
-            return os.getpid()
+            return os.environ.get("GREENROOM_CONTAINER_ID")
 
         @greenroom.method()
         async def pid(self):
-            return os.getpid()
+            return os.environ.get("GREENROOM_CONTAINER_ID")
 
         @greenroom.method()
         async def release(self):
@@ -159,7 +159,7 @@ def test_a_lone_coroutine_that_swallows_its_cancellation(cluster, output):
                 await asyncio.sleep(600)
             except asyncio.CancelledError:
                 continue
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         pid = f.remote(0)
@@ -180,7 +180,7 @@ def test_a_coroutine_that_blocks_the_loop_costs_the_hooks(cluster, output):
         if x:
             print("blocks")
             time.sleep(600)
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         pid = f.remote(0)
@@ -207,7 +207,7 @@ def test_a_sync_thread_past_its_timeout_lets_other_inputs_finish(held, output, t
                 time.sleep(600)
             while what == "waits" and not os.path.exists(go_on):
                 time.sleep(0.01)
-            return os.getpid()
+            return os.environ.get("GREENROOM_CONTAINER_ID")
 
         @greenroom.exit()
         def close(self):
@@ -505,7 +505,7 @@ def test_an_exit_in_a_background_task_ends_that_task_alone(cluster, output, max_
 
             task = asyncio.create_task(background())
             await asyncio.wait([task])
-            return os.getpid(), task.exception().code
+            return os.environ.get("GREENROOM_CONTAINER_ID"), task.exception().code
 
         @greenroom.exit()
         async def close(self):

@@ -112,11 +112,11 @@ def test_one_pool_for_methods_one_for_each_parameter_set(cluster):
 
         @greenroom.method()
         def a(self):
-            return os.getpid(), self.size
+            return os.environ.get("GREENROOM_CONTAINER_ID"), self.size
 
         @greenroom.method()
         def b(self):
-            return os.getpid(), self.size
+            return os.environ.get("GREENROOM_CONTAINER_ID"), self.size
 
     with app.run():
         small, big = Model(), Model(size="big")

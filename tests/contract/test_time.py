@@ -27,7 +27,7 @@ def test_timeout_only_that_input(held):
     def f(x):
         if x:
             time.sleep(60)
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         pid = f.remote(0)
@@ -52,7 +52,7 @@ def test_async_timeout_cancels_the_task(held, output):
                 await asyncio.sleep(60)
             finally:
                 print("cleaned up")
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         pid = f.remote(0)
@@ -114,14 +114,14 @@ def test_from_none_to_max_and_back_to_none(held, tmp_path):
 
     @app.function(serialized=True, max_containers=3, scaledown_window=30)
     def f(x):
-        (tmp_path / str(os.getpid())).touch()
+        (tmp_path / os.environ["GREENROOM_CONTAINER_ID"]).touch()
         while len(list(tmp_path.iterdir())) < 3:
             time.sleep(0.01)
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         assert held.containers() == []
-        assert set(f.map(range(9))) == {int(path.name) for path in tmp_path.iterdir()}
+        assert set(f.map(range(9))) == {path.name for path in tmp_path.iterdir()}
         held.wait_until(lambda: states(held) == ["IDLE"] * 3)
         held.clock.advance(29)
         assert states(held) == ["IDLE"] * 3
@@ -149,7 +149,7 @@ def test_single_use_containers(held):
 
     @app.function(serialized=True, single_use_containers=True)
     def f(x):
-        return os.getpid()
+        return os.environ.get("GREENROOM_CONTAINER_ID")
 
     with app.run():
         assert f.remote(1) != f.remote(2)

@@ -139,7 +139,7 @@ class Peer:
             "max_payload": self.settings.max_payload,
             "inline_limit": self.settings.inline_limit,
         }
-        self.worker.send(m.StartContainer(container_id, begin, environment or {}, bundle, []), [b"", b""])
+        self.worker.send(m.StartContainer(container_id, begin, environment or {}, bundle, [], []), [b"", b""])
 
     def agent(self) -> Agent:
         """The next container that connects."""

@@ -3,6 +3,8 @@
 It holds the deadline of the exit phase by itself, reaps whatever user code leaves behind, ends it, and writes down how
 the agent ended. It needs nobody: not the server, not the worker.
 
+In a container with processes of its own it is process 1 there: what is left when it ends, the kernel ends.
+
 The agent says ``grace SECONDS`` on their socket pair: the container must be gone by then. SIGTERM, and the worker's
 death, set the backstop unless a deadline is set already; SIGUSR1 ends the container now.
 """
@@ -13,14 +15,16 @@ import signal
 import sys
 import time
 
+NOTE = 1024
+"""Bytes of each of the two notes: the agent's process id, and how it ended."""
 LEFTOVERS = 2.0
 """Seconds in which killed processes must have gone."""
 
 
 def run(argv: list[str]) -> None:
-    """``--begin FD --ledger FD --watch FD --dir DIR --backstop SECONDS``."""
+    """``--begin FD --ledger FD --notes FD --watch FD --backstop SECONDS [--dir DIR]``."""
     options = dict(zip(argv[::2], argv[1::2], strict=True))
-    begin, ledger, watch = (int(options[name]) for name in ("--begin", "--ledger", "--watch"))
+    begin, ledger, notes, watch = (int(options[name]) for name in ("--begin", "--ledger", "--notes", "--watch"))
     # Whoever started us may have blocked signals, and that is inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ours, theirs = _socketpair()
@@ -28,6 +32,7 @@ def run(argv: list[str]) -> None:
     if pid == 0:
         os.setpgid(0, 0)
         os.close(ours)
+        os.close(notes)
         os.close(watch)
         from greenroom.agent.main import main
 
@@ -35,7 +40,8 @@ def run(argv: list[str]) -> None:
     os.close(begin)
     os.close(ledger)
     os.close(theirs)
-    os._exit(_Supervisor(pid, ours, watch, options["--dir"], float(options["--backstop"])).supervise())
+    supervisor = _Supervisor(pid, ours, notes, watch, options.get("--dir", ""), float(options["--backstop"]))
+    os._exit(supervisor.supervise())
 
 
 def _socketpair() -> tuple[int, int]:
@@ -46,9 +52,10 @@ def _socketpair() -> tuple[int, int]:
 
 
 class _Supervisor:
-    def __init__(self, pid: int, channel: int, watch: int, directory: str, backstop: float) -> None:
+    def __init__(self, pid: int, channel: int, notes: int, watch: int, directory: str, backstop: float) -> None:
         self._pid = pid
         self._channel = channel
+        self._notes = notes
         self._watch = watch
         self._directory = directory
         self._backstop = backstop
@@ -73,8 +80,9 @@ class _Supervisor:
 
     def supervise(self) -> int:
         """Until nothing of the container is left; the supervisor's own exit status."""
-        _adopt_orphans()
-        _fill(os.path.join(self._directory, "agent.json"), str(self._pid))
+        if os.getpid() != 1:
+            _adopt_orphans()
+        _note(self._notes, 0, str(self._pid))
         poll = select.poll()
         for fd in (self._channel, self._watch, self._waker):
             poll.register(fd, select.POLLIN)
@@ -91,7 +99,7 @@ class _Supervisor:
                     self._worker_gone(poll)
         self._end_leftovers()
         written = self._write_down()
-        if self._alone:
+        if self._alone and self._directory:
             self._clear_away()
         return 0 if written else 1
 
@@ -162,7 +170,7 @@ class _Supervisor:
             sorted(self._leftovers),
             time.time(),
         )
-        return _fill(os.path.join(self._directory, "exit.json"), text)
+        return _note(self._notes, NOTE, text)
 
     def _clear_away(self) -> None:
         """The worker died. A server that lives starts another, which needs what is here; else it is ours to remove."""
@@ -192,17 +200,13 @@ def _kill(pid: int) -> None:
         return
 
 
-def _fill(path: str, text: str) -> bool:
-    """Write over a file that has its room already, so that a full disk doesn't matter."""
+def _note(fd: int, where: int, text: str) -> bool:
+    """Write over a place in the notes that is taken already, so that a full disk doesn't matter."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.pwrite(fd, text.encode(), 0)
-        finally:
-            os.close(fd)
+        os.pwrite(fd, text.encode(), where)
     except OSError as error:
         try:
-            print(f"greenroom: can't write {path}: {error.strerror}", file=sys.stderr, flush=True)
+            print(f"greenroom: can't note how the container ended: {error.strerror}", file=sys.stderr, flush=True)
         except OSError:
             return False  # nor can anything be said
         return False

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from greenroom.model.errors import InvalidError
 
+SANDBOXES = ("auto", "oci", "process")
+
 
 class Settings(NamedTuple):
     """Seconds and bytes; each field is read from ``GREENROOM_<FIELD>``."""
@@ -22,6 +24,14 @@ class Settings(NamedTuple):
     """Containers that one function may have when it doesn't say."""
     max_starting: int = 0
     """Containers that may be starting at once; 0: one and a half for each core."""
+    pids_limit: int = 4096
+    """Processes and threads that one real container may have."""
+    sandbox: str = "auto"
+    """``oci``: real containers; ``process``: plain processes; ``auto``: the first of them that can be had."""
+    runtime: str = ""
+    """Name or path of the program that starts real containers; ``""``: crun, else runc."""
+    shared_dirs: str = ""
+    """Directories of this machine that every real container finds, writable, at their own paths; split by ``:``."""
 
     def environment(self) -> dict[str, str]:
         """The variables that say the same to another process."""
@@ -34,10 +44,13 @@ def settings_from_environment(environ: "os._Environ[str] | dict[str, str]" = os.
     Raises:
         InvalidError: a variable isn't a number, or is negative.
     """
-    values: dict[str, float] = {}
+    values: dict[str, float | str] = {}
     for name, default in Settings._field_defaults.items():
         text = environ.get(variable := f"GREENROOM_{name.upper()}")
         if text is None:
+            continue
+        if isinstance(default, str):
+            values[name] = _text(variable, name, text)
             continue
         try:
             value = type(default)(text)
@@ -47,6 +60,16 @@ def settings_from_environment(environ: "os._Environ[str] | dict[str, str]" = os.
             raise InvalidError(f"{variable}={text!r} is negative; unset it or give one like {default}")
         values[name] = value
     return Settings(**values)  # type: ignore[arg-type]
+
+
+def _text(variable: str, name: str, text: str) -> str:
+    if name == "sandbox" and text not in SANDBOXES:
+        raise InvalidError(f"{variable}={text!r}: unset it or give one of {', '.join(SANDBOXES)}")
+    if name == "shared_dirs":
+        for path in filter(None, text.split(":")):
+            if not os.path.isabs(path) or not os.path.isdir(path):
+                raise InvalidError(f"{variable}: {path!r} is no directory's absolute path")
+    return text
 
 
 def own_environment() -> dict[str, str]:

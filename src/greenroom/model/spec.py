@@ -34,6 +34,21 @@ class RetrySpec(NamedTuple):
             return self.max_delay
 
 
+class Limits(NamedTuple):
+    """What a container may use of its machine; 0: as much as there is."""
+
+    cpu: float = 0.0
+    """Cores that it has when others want them too."""
+    cpu_limit: float = 0.0
+    """Cores that it never exceeds."""
+    memory: int = 0
+    """MiB that it keeps when memory is short."""
+    memory_limit: int = 0
+    """MiB beyond which a process of it is killed."""
+    block_network: bool = False
+    """It has the loopback interface alone."""
+
+
 class FunctionSpec(NamedTuple):
     """A function, or a class with its methods: what a container is started for."""
 
@@ -73,6 +88,7 @@ class FunctionSpec(NamedTuple):
     memory: int = 0
     """MiB requested; 0: the default."""
     memory_limit: int = 0
+    block_network: bool = False
     gpu: str = ""
     bundle: str = ""
     """Digest of the source bundle; ``""``: none travels."""
@@ -80,6 +96,11 @@ class FunctionSpec(NamedTuple):
     """``major.minor`` of the interpreter that pickled a definition by value."""
     environment: dict[str, str] = {}
     """Environment variables of the container, its secrets among them."""
+
+    @property
+    def limits(self) -> Limits:
+        """What its containers may use."""
+        return Limits(self.cpu, self.cpu_limit, self.memory, self.memory_limit, self.block_network)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""

@@ -379,7 +379,7 @@ class WorkerPeer:
             "inline_limit": settings.inline_limit,
         }
         self.connection.send(
-            m.StartContainer(container.id, begin, spec.environment, spec.bundle, []),
+            m.StartContainer(container.id, begin, spec.environment, spec.bundle, list(spec.limits), []),
             [function.definition, container.pool.binding],
         )
 

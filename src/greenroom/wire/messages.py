@@ -254,17 +254,25 @@ class Status:
 
 @message
 class WorkerReady(NamedTuple):
-    capabilities: dict[str, Any]
+    """``sandbox``: ``oci`` or ``process``. ``lacks``, ``keeps_limits``: as ``worker/sandbox/base.py`` has them."""
+
+    sandbox: str
+    lacks: str
+    keeps_limits: str
 
 
 @message
 class StartContainer(NamedTuple):
-    """Payloads: the function's definition, the binding. ``begin`` is passed on to the agent, as a ``Begin``."""
+    """Payloads: the function's definition, the binding. ``begin`` is passed on to the agent, as a ``Begin``.
+
+    ``limits``: the fields of a ``Limits``, in order.
+    """
 
     container_id: str
     begin: dict[str, Any]
     environment: dict[str, str]
     bundle: str
+    limits: list[Any]
     sizes: list[int]
 
 

@@ -14,15 +14,15 @@ from typing import Any, Protocol
 
 from greenroom.model.errors import ExecutionError
 from greenroom.model.settings import Settings
+from greenroom.model.spec import Limits
 from greenroom.wire.begin import write_begin
 from greenroom.wire.ledger import Entries, make_ledger, read_ledger
 from greenroom.wire.messages import Begin, ContainerEnded, ContainerLog, ContainerStarted, StartContainer
 from greenroom.wire.payload import Payload
 from greenroom.worker.bundle import Bundles
-from greenroom.worker.environment import container_environment
 from greenroom.worker.output import Output
 from greenroom.worker.processes import kill
-from greenroom.worker.sandbox.base import Launch, Sandbox
+from greenroom.worker.sandbox.base import Descriptors, Launch, Sandbox, Sandboxes
 from greenroom.worker.scratch import Scratch
 from greenroom.worker.watch import FileWatch
 
@@ -46,7 +46,7 @@ class Resource(Protocol):
         """Get it; raises OSError, and then nothing is held."""
 
     def release(self) -> None:
-        """Give it back; called once for each acquire, whatever has happened to it."""
+        """Give it back; called once for each acquire, in a thread, whatever has happened to it."""
 
 
 class Place(Protocol):
@@ -54,7 +54,7 @@ class Place(Protocol):
 
     run: Path
     settings: Settings
-    sandbox: Sandbox
+    sandboxes: Sandboxes
     bundles: Bundles
     watch_fd: int
     files: FileWatch
@@ -79,7 +79,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._scratch = Scratch(place.run / "containers", container_id)
         self._output = Output(self._scratch.output, self._send_log, log_offset)
-        self._resources: list[Resource] = [self._scratch, self._output]
+        self._sandbox: Sandbox | None = None
         self._acquired: list[Resource] = []
         self._unwatch: Callable[[], None] | None = None
         self._awaited = 0
@@ -96,14 +96,13 @@ class Runner:
     def start(self, message: StartContainer, payloads: list[Payload]) -> None:
         """Acquire everything and start the sandbox; what can't be is told the server in one line."""
         try:
-            for resource in self._resources:
-                resource.acquire()
-                self._acquired.append(resource)
+            self._acquire(self._scratch)
+            self._acquire(self._output)
         except OSError as error:
             self._refuse(error)
             return
         if not message.bundle:
-            self._launch(message, payloads, "")
+            self._launch(message, payloads, None)
             return
         unpacked = self._place.bundles.directory(message.bundle)
         if unpacked.done():
@@ -111,45 +110,67 @@ class Runner:
         else:
             unpacked.add_done_callback(lambda done: self._bundle_ready(message, payloads, done))
 
+    def _acquire(self, resource: Resource) -> None:
+        resource.acquire()
+        self._acquired.append(resource)
+
     def _bundle_ready(self, message: StartContainer, payloads: list[Payload], done: "asyncio.Future[Path]") -> None:
         try:
-            code = str(done.result())
+            code = done.result()
         except ExecutionError as error:
             self._refuse(error)
         else:
             self._launch(message, payloads, code)
 
-    def _launch(self, message: StartContainer, payloads: list[Payload], code: str) -> None:
+    def _launch(self, message: StartContainer, payloads: list[Payload], code: Path | None) -> None:
         if self._killed:
             self._release(self._killed, started=False)
             return
         place = self._place
-        begin = Begin(**{**message.begin, "code": code}, sizes=[])
-        asked = message.environment
         launch = Launch(
             container_id=self.container_id,
             directory=self._scratch.directory,
-            home=self._scratch.home,
+            run=place.run,
             output=self._scratch.output,
-            environment=container_environment(os.environ, asked, self.container_id, str(place.run)),
-            watch_fd=place.watch_fd,
+            asked=message.environment,
+            code=code,
             backstop=backstop(place.settings),
+            limits=Limits(*message.limits),
         )
+        seen = {
+            "code": place.sandboxes.code(code) if code is not None else "",
+            "socket": place.sandboxes.socket(message.begin["socket"]),
+        }
+        begin = Begin(**{**message.begin, **seen}, sizes=[])
         try:
-            begin_fd = write_begin(begin, payloads)
-            try:
-                self._ledger = make_ledger()
-                self._awaited = place.sandbox.start(launch, begin_fd, self._ledger)
-            finally:
-                os.close(begin_fd)
-            self._pidfd = os.pidfd_open(self._awaited)
-            self._scratch.note_supervisor(self._awaited)
+            self._sandbox = place.sandboxes.sandbox(launch)
+            self._acquire(self._sandbox)
+            self._ledger = make_ledger()
+            with _Open(write_begin(begin, payloads)) as begin_fd, _Open(self._scratch.open_notes()) as notes:
+                self._sandbox.start(
+                    Descriptors(begin_fd, self._ledger, notes, place.watch_fd), self._started, self._failed
+                )
         except (OSError, ValueError) as error:  # ValueError: a variable's name or value that no process can have
+            self._refuse(error)
+
+    def _started(self, pid: int) -> None:
+        """The sandbox has a supervisor."""
+        self._awaited = pid
+        try:
+            self._pidfd = os.pidfd_open(pid)
+            self._scratch.note_supervisor(pid)
+        except OSError as error:
             self._refuse(error)
             return
         self._supervised = True
-        place.send(ContainerStarted(self.container_id, self._awaited))
+        self._place.send(ContainerStarted(self.container_id, pid))
         self._follow()
+        if self._killed:
+            self.kill()
+
+    def _failed(self, reason: str) -> None:
+        """The sandbox could not start it."""
+        self._release(self._killed or f"could not start: {reason}", started=False)
 
     def _refuse(self, error: Exception) -> None:
         """It could not start; nothing of it stays."""
@@ -169,7 +190,9 @@ class Runner:
         """Take over a container of the worker before this one; False when nothing of it is left."""
         if not self._scratch.directory.is_dir():
             return False
-        self._acquired = [self._scratch]
+        self._sandbox = self._place.sandboxes.left(self.container_id, self._scratch.directory)
+        self._sandbox.adopt()
+        self._acquired = [self._scratch, self._sandbox]
         try:
             self._output.acquire()
             self._acquired.append(self._output)
@@ -215,7 +238,8 @@ class Runner:
         self._arm(SLACK, self._kill_everything)
         if self._supervised:
             with contextlib.suppress(ProcessLookupError):  # it ends just now
-                signal.pidfd_send_signal(self._pidfd, signal.SIGUSR1)
+                assert self._sandbox is not None
+                self._sandbox.end(self._pidfd)
         elif self._awaited:
             self._kill_everything()
 
@@ -231,8 +255,11 @@ class Runner:
         self._timer = self._loop.call_later(seconds, callback)
 
     def _kill_everything(self) -> None:
-        for pid in self._scratch.processes():
+        for pid in self._processes():
             kill(pid)
+
+    def _processes(self) -> list[int]:
+        return self._sandbox.processes() if self._sandbox is not None else []
 
     # ---- ending ----
 
@@ -249,7 +276,7 @@ class Runner:
 
     def _look_for_rest(self) -> None:
         """The supervisor has gone, in order; or it was killed, and the agent runs its exit hooks now."""
-        left = self._scratch.processes() if self._scratch.exit() is None else []
+        left = self._processes() if self._scratch.exit() is None else []
         while left:
             agent = self._scratch.agent()
             if agent not in left and self._scratch.was_started():
@@ -263,7 +290,7 @@ class Runner:
             try:
                 self._pidfd = os.pidfd_open(self._awaited)
             except ProcessLookupError:
-                left = self._scratch.processes()
+                left = self._processes()
                 continue
             self._follow_rest()
             return
@@ -288,22 +315,34 @@ class Runner:
         if ended is None:
             if not self._scratch.was_started():
                 return LOST, False
-            return self._killed or "its supervisor was killed", True
+            return self._killed or self._cause() or "its supervisor was killed", True
         if ended.deadline_expired:
             return f"its exit phase ran past its {self._place.settings.exit_grace:g} s and was killed", True
         if ended.code < 0:
-            return self._killed or f"killed by {signal_name(-ended.code)}", True
+            return self._killed or self._cause() or f"killed by {signal_name(-ended.code)}", True
         return f"exit status {ended.code}" if ended.code else "", True
 
+    def _cause(self) -> str:
+        return self._sandbox.cause() if self._sandbox is not None else ""
+
     def _release(self, reason: str, started: bool) -> None:
+        """Give everything back, in a thread, since user code may have left much to remove; then it has ended."""
         for timer in (self._timer, self._flush):
             if timer is not None:
                 timer.cancel()
         if self._unwatch is not None:
             self._unwatch()
-        for resource in reversed(self._acquired):
-            resource.release()
-        self._acquired.clear()
+        acquired, self._acquired = self._acquired, []
+
+        def release() -> None:
+            for resource in reversed(acquired):
+                resource.release()
+
+        released = self._loop.run_in_executor(None, release)
+        released.add_done_callback(lambda done: self._released(done, reason, started))
+
+    def _released(self, done: "asyncio.Future[None]", reason: str, started: bool) -> None:
+        done.result()
         entries = Entries(-1, [])
         if self._ledger >= 0:
             entries = read_ledger(self._ledger)
@@ -314,6 +353,19 @@ class Runner:
             [payload for _, payload in entries.results],
         )
         self._place.ended(self)
+
+
+class _Open:
+    """A descriptor, for ``with``."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> int:
+        return self._fd
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._fd)
 
 
 def signal_name(number: int) -> str:

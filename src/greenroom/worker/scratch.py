@@ -1,10 +1,11 @@
-"""A container's own directory: its working directory, its output, and who supervises it and how it ended."""
+"""A container's own directory: its output, and who supervises it and how it ended."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
-from greenroom.worker.processes import CONTAINER, RUN, Identity, identify, marked_processes
+from greenroom.worker.processes import Identity, identify
 from greenroom.worker.removal import remove_tree
 
 ROOM = 1024
@@ -22,13 +23,13 @@ class Exit(NamedTuple):
 class Scratch:
     """``run/<server>/containers/<id>``: made by :meth:`acquire`, removed by :meth:`release`.
 
-    The supervisor writes ``agent.json`` and ``exit.json``, the worker ``supervisor.json``.
+    ``supervisor.json`` is the worker's. ``notes`` is the supervisor's: the agent's process id as it sees it, and how the
+    agent ended, each with a place of its own.
     """
 
     def __init__(self, containers: Path, container_id: str) -> None:
         self.container_id = container_id
         self.directory = containers / container_id
-        self.home = self.directory / "home"
         self.output = self.directory / "output"
 
     def acquire(self) -> None:
@@ -36,9 +37,8 @@ class Scratch:
         self.directory.parent.mkdir(mode=0o700, exist_ok=True)
         self.directory.mkdir(mode=0o700)
         try:
-            self.home.mkdir(mode=0o700)
-            for name in ("supervisor.json", "agent.json", "exit.json"):
-                (self.directory / name).write_text(" " * ROOM)
+            (self.directory / "supervisor.json").write_text(" " * ROOM)
+            (self.directory / "notes").write_text(" " * 2 * ROOM)
         except OSError:
             self.release()
             raise
@@ -46,6 +46,10 @@ class Scratch:
     def release(self) -> None:
         """Remove it, whatever user code did to the permissions below."""
         remove_tree(self.directory)
+
+    def open_notes(self) -> int:
+        """A descriptor for the supervisor to write them by; the caller closes it."""
+        return os.open(self.directory / "notes", os.O_WRONLY | os.O_CLOEXEC)
 
     def note_supervisor(self, pid: int) -> None:
         """Keep who supervises it, for a worker that comes after this one."""
@@ -55,7 +59,7 @@ class Scratch:
 
     def supervisor(self) -> Identity | None:
         """Who supervises it, if that process is still there."""
-        noted = self._noted("supervisor.json")
+        noted = self._noted("supervisor.json", 0)
         if not isinstance(noted, list) or len(noted) != 2:
             return None
         identity = Identity(*noted)
@@ -63,27 +67,23 @@ class Scratch:
 
     def was_started(self) -> bool:
         """Whether it ever had a supervisor, as far as is known."""
-        return self._noted("supervisor.json") is not None or self._noted("agent.json") is not None
+        return self._noted("supervisor.json", 0) is not None or self._noted("notes", 0) is not None
 
     def agent(self) -> int | None:
         """The agent's process id, as its supervisor noted it; it may have ended."""
-        noted = self._noted("agent.json")
+        noted = self._noted("notes", 0)
         return noted if isinstance(noted, int) else None
 
     def exit(self) -> Exit | None:
         """How the agent ended, if its supervisor could write it down."""
-        noted = self._noted("exit.json")
+        noted = self._noted("notes", 1)
         if not isinstance(noted, dict):
             return None
         code = noted["exit_code"] if noted["signal"] is None else -noted["signal"]
         return Exit(code, noted["deadline_expired"])
 
-    def _noted(self, name: str) -> object:
+    def _noted(self, name: str, place: int) -> object:
         try:
-            return json.loads((self.directory / name).read_text())
+            return json.loads((self.directory / name).read_bytes()[place * ROOM : (place + 1) * ROOM])
         except (OSError, ValueError):
             return None  # not written yet; or its writer was killed
-
-    def processes(self) -> list[int]:
-        """Every process of the container that can be found."""
-        return marked_processes({CONTAINER: self.container_id, RUN: str(self.directory.parent.parent)})

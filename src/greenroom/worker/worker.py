@@ -17,8 +17,8 @@ from greenroom.wire.payload import Payload
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.removal import remove_tree
 from greenroom.worker.runner import LOST, Runner, backstop
-from greenroom.worker.sandbox.base import Sandbox
-from greenroom.worker.sandbox.process import ProcessSandbox
+from greenroom.worker.sandbox.base import Sandboxes
+from greenroom.worker.sandbox.choose import choose
 from greenroom.worker.sweep import sweep
 from greenroom.worker.watch import FileWatch
 
@@ -29,7 +29,7 @@ class Worker:
     def __init__(self, sock: socket.socket, home: Path, run: Path, settings: Settings) -> None:
         self.run = run
         self.settings = settings
-        self.sandbox: Sandbox = ProcessSandbox()
+        self.sandboxes: Sandboxes = choose(settings, home, run)
         self.bundles = Bundles(home / "code")
         loop = asyncio.get_running_loop()
         self.files = FileWatch(loop)
@@ -47,7 +47,7 @@ class Worker:
             m.Adopt: self._adopt,
             m.Shutdown: self._shutdown,
         }
-        self.send(m.WorkerReady({"sandboxes": ["process"]}))
+        self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits))
         threading.Thread(target=_sweep, args=(home, backstop(settings)), name="greenroom-sweep", daemon=True).start()
 
     def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
@@ -118,6 +118,7 @@ class Worker:
             return
         if self._abandoned:
             remove_tree(self.run)
+        self.sandboxes.close()
         self.files.close()
         self._connection.close()
         self.finished.set_result(None)

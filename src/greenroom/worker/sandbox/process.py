@@ -1,23 +1,73 @@
 """The plain process: no isolation but an environment, a working directory and a session of its own. Works everywhere."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
-from greenroom.worker.sandbox.base import Launch
+from greenroom.worker.environment import container_environment
+from greenroom.worker.processes import CONTAINER, RUN, marked_processes
+from greenroom.worker.sandbox.base import Descriptors, Launch
+
+
+class ProcessSandboxes:
+    """See :class:`greenroom.worker.sandbox.base.Sandboxes`."""
+
+    name = "process"
+    keeps_limits = "containers are plain processes here"
+
+    def __init__(self, lacks: str = "") -> None:
+        self.lacks = lacks
+
+    def sandbox(self, launch: Launch) -> "ProcessSandbox":
+        """For a new container."""
+        return ProcessSandbox(launch.container_id, launch.directory, launch)
+
+    def left(self, container_id: str, directory: Path) -> "ProcessSandbox":
+        """Of one that is there already."""
+        return ProcessSandbox(container_id, directory, None)
+
+    def code(self, code: Path) -> str:
+        """Where it is."""
+        return str(code)
+
+    def socket(self, path: str) -> str:
+        """Where it is."""
+        return path
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
 class ProcessSandbox:
     """See :class:`greenroom.worker.sandbox.base.Sandbox`."""
 
-    def start(self, launch: Launch, begin_fd: int, ledger_fd: int) -> int:
-        """Start a supervisor in a session of its own, so that the terminal's Ctrl-C doesn't reach it."""
+    def __init__(self, container_id: str, directory: Path, launch: Launch | None) -> None:
+        self._container_id = container_id
+        self._directory = directory
+        self._home = directory / "home"
+        self._launch = launch
+
+    def acquire(self) -> None:
+        """A working directory."""
+        self._home.mkdir(mode=0o700)
+
+    def adopt(self) -> None:
+        """It's all in the container's directory."""
+
+    def start(self, descriptors: Descriptors, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        """In a session of its own, so that the terminal's Ctrl-C doesn't reach it."""
+        launch = self._launch
+        assert launch is not None
         # -P: what the user's code writes into its working directory must not get into the agent.
         command = [
             sys.executable, "-P", "-m", "greenroom.agent",
-            "--begin", str(begin_fd),
-            "--ledger", str(ledger_fd),
-            "--watch", str(launch.watch_fd),
+            "--begin", str(descriptors.begin),
+            "--ledger", str(descriptors.ledger),
+            "--notes", str(descriptors.notes),
+            "--watch", str(descriptors.watch),
             "--dir", str(launch.directory),
             "--backstop", str(launch.backstop),
         ]  # fmt: skip
@@ -25,15 +75,30 @@ class ProcessSandbox:
         try:
             process = subprocess.Popen(
                 command,
-                cwd=launch.home,
-                env=launch.environment,
+                cwd=self._home,
+                env=container_environment(os.environ, launch.asked, launch.container_id, str(launch.run)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(begin_fd, ledger_fd, launch.watch_fd),
+                pass_fds=descriptors,
                 start_new_session=True,
             )
         finally:
             os.close(output)
         process.returncode = 0  # the runner waits for it, by its pidfd; Popen must not
-        return process.pid
+        started(process.pid)
+
+    def end(self, pidfd: int) -> None:
+        """Its supervisor does that, and writes down the end."""
+        signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
+
+    def processes(self) -> list[int]:
+        """By the marks in their environment."""
+        return marked_processes({CONTAINER: self._container_id, RUN: str(self._directory.parent.parent)})
+
+    def cause(self) -> str:
+        """Nobody here knows more than the signal's number."""
+        return ""
+
+    def release(self) -> None:
+        """It all goes with the container's directory."""

@@ -1,0 +1,223 @@
+"""Control groups: a container's share of the machine, its limits, and every process that it ever started.
+
+Version 1, version 2, and version 1 with an empty version 2 beside it ("hybrid"). A container's group is
+``greenroom/<run>/<container>`` in each hierarchy that is used; processes join it before the runtime is executed, and are
+killed by it when everything else fails.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from greenroom.model.spec import Limits
+from greenroom.worker.mounts import mount_points
+from greenroom.worker.processes import kill
+
+ROOT = "greenroom"
+_CONTROLLERS = ("cpu", "memory", "pids")
+_PERIOD = 100_000
+"""Microseconds over which a limit of cores is kept."""
+_GONE_WITHIN = 5.0
+"""Seconds in which killed processes must have left their group."""
+
+
+class Layout(NamedTuple):
+    """Where a machine has its controllers."""
+
+    version: int
+    directories: dict[str, str]
+    """By controller; with version 2 all the same."""
+
+    @property
+    def hierarchies(self) -> list[str]:
+        """Each directory once."""
+        return list(dict.fromkeys(self.directories.values()))
+
+
+class Unavailable(Exception):
+    """No groups can be made here; the text says why."""
+
+
+def read_layout(mountinfo: str) -> Layout:
+    """From ``/proc/self/mountinfo``.
+
+    Raises:
+        Unavailable: a controller that is needed is mounted nowhere.
+    """
+    found: dict[str, str] = {}
+    unified = ""
+    for where, kind, options in mount_points(mountinfo):
+        if kind == "cgroup2":
+            unified = unified or where
+        elif kind == "cgroup":
+            for name in _CONTROLLERS:
+                if name in options.split(","):
+                    found.setdefault(name, where)
+    if len(found) == len(_CONTROLLERS):
+        return Layout(1, {name: found[name] for name in _CONTROLLERS})
+    if unified and not found:
+        return Layout(2, dict.fromkeys(_CONTROLLERS, unified))
+    missing = ", ".join(name for name in _CONTROLLERS if name not in found)
+    raise Unavailable(f"no cgroup controller for {missing} is mounted")
+
+
+def limit_files(version: int, limits: Limits, pids: int) -> dict[str, dict[str, str]]:
+    """What to write for these limits: value by file by controller."""
+    files: dict[str, dict[str, str]] = {"cpu": {}, "memory": {}, "pids": {"pids.max": str(pids)}}
+    cpu, memory = files["cpu"], files["memory"]
+    shares = min(262_144, max(2, round(1024 * limits.cpu)))
+    quota = max(1000, round(_PERIOD * limits.cpu_limit))
+    request, limit = limits.memory * 1024**2, limits.memory_limit * 1024**2
+    if version == 1:
+        if limits.cpu:
+            cpu["cpu.shares"] = str(shares)
+        if limits.cpu_limit:
+            cpu |= {"cpu.cfs_period_us": str(_PERIOD), "cpu.cfs_quota_us": str(quota)}
+        if limit:
+            memory |= {"memory.limit_in_bytes": str(limit), "memory.memsw.limit_in_bytes?": str(limit)}
+        if request:
+            memory["memory.soft_limit_in_bytes"] = str(request)
+    else:
+        if limits.cpu:
+            cpu["cpu.weight"] = str(1 + ((shares - 2) * 9999) // 262_142)
+        if limits.cpu_limit:
+            cpu["cpu.max"] = f"{quota} {_PERIOD}"
+        if limit:
+            memory |= {"memory.max": str(limit), "memory.swap.max?": "0"}
+        if request:
+            memory["memory.low"] = str(request)
+    return files
+
+
+class Cgroups:
+    """The groups of one server's containers.
+
+    Args:
+        name: of the server's run, different from every other run's on this machine.
+
+    Raises:
+        Unavailable: they can't be made here.
+    """
+
+    def __init__(self, layout: Layout, name: str, pids: int) -> None:
+        self.layout = layout
+        self._name = name
+        self._pids = pids
+        self.keeps_limits = ""
+        try:
+            for hierarchy in layout.hierarchies:
+                for directory in (Path(hierarchy, ROOT), Path(hierarchy, ROOT, name)):
+                    if layout.version == 2:
+                        self._pass_on_controllers(directory.parent)
+                    directory.mkdir(exist_ok=True)
+                if layout.version == 2:
+                    self._pass_on_controllers(directory)
+        except OSError as error:
+            raise Unavailable(f"{error.filename}: {error.strerror}") from None
+
+    def _pass_on_controllers(self, directory: Path) -> None:
+        there = (directory / "cgroup.subtree_control").read_text().split()
+        wanted = [name for name in _CONTROLLERS if name not in there]
+        if wanted:
+            (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+
+    def group(self, container_id: str) -> "Cgroup":
+        """A container's."""
+        return Cgroup(self.layout, f"{ROOT}/{self._name}/{container_id}", self._pids)
+
+    def close(self) -> None:
+        """Remove the run's own, when nothing is left in it."""
+        for hierarchy in self.layout.hierarchies:
+            _remove(Path(hierarchy, ROOT, self._name))
+
+
+class Cgroup:
+    """One container's group, in every hierarchy that is used."""
+
+    def __init__(self, layout: Layout, path: str, pids: int) -> None:
+        self.path = path
+        self._layout = layout
+        self._pids = pids
+        self._limits = Limits()
+
+    def acquire(self, limits: Limits) -> None:
+        """Make it, with these limits; raises OSError, and then it isn't there."""
+        self._limits = limits
+        try:
+            for hierarchy in self._layout.hierarchies:
+                Path(hierarchy, self.path).mkdir()
+            for controller, files in limit_files(self._layout.version, limits, self._pids).items():
+                for name, value in files.items():
+                    self._write(Path(self._layout.directories[controller], self.path), name, value)
+        except OSError:
+            self.release()
+            raise
+
+    def _write(self, directory: Path, name: str, value: str) -> None:
+        """A file marked ``?`` is one that kernels without swap accounting lack."""
+        file = directory / name.removesuffix("?")
+        if name.endswith("?") and not file.exists():
+            return
+        file.write_text(value)
+
+    def joins(self) -> list[str]:
+        """The files that a process writes ``0`` to in order to be in it."""
+        return [f"{hierarchy}/{self.path}/cgroup.procs" for hierarchy in self._layout.hierarchies]
+
+    def processes(self) -> list[int]:
+        """Every process in it, zombies apart."""
+        try:
+            words = Path(self._layout.directories["pids"], self.path, "cgroup.procs").read_text().split()
+        except OSError:
+            return []
+        return [int(word) for word in words if word != "0"]
+
+    def out_of_memory(self) -> str:
+        """``out of memory: limit 512 MiB`` when the kernel has killed a process of it for that; else ``""``."""
+        directory = Path(self._layout.directories["memory"], self.path)
+        file = "memory.oom_control" if self._layout.version == 1 else "memory.events"
+        try:
+            counts = dict(line.split() for line in (directory / file).read_text().splitlines())
+        except OSError:
+            return ""
+        if counts.get("oom_kill", "0") == "0":
+            return ""
+        limit = self._limits.memory_limit
+        return f"out of memory: limit {limit} MiB" if limit else "out of memory: the machine has no more"
+
+    def release(self) -> None:
+        """Kill what is in it, and remove it. Blocks until both are done."""
+        limit = time.monotonic() + _GONE_WITHIN
+        for hierarchy in self._layout.hierarchies:
+            while not _remove(Path(hierarchy, self.path)) and time.monotonic() < limit:
+                for pid in self.processes():
+                    kill(pid)
+                time.sleep(0.001)
+
+
+def sweep(layout: Layout, belongs: "set[str]") -> None:
+    """Remove the groups of these runs, with whatever is in them."""
+    for hierarchy in layout.hierarchies:
+        for name in belongs:
+            run = Path(hierarchy, ROOT, name)
+            for group in run.glob("*"):
+                if group.is_dir():
+                    Cgroup(layout, f"{ROOT}/{name}/{group.name}", 0).release()
+            _remove(run)
+
+
+def runs(layout: Layout) -> set[str]:
+    """The names of the runs that have groups."""
+    return {path.name for hierarchy in layout.hierarchies for path in Path(hierarchy, ROOT).glob("*") if path.is_dir()}
+
+
+def _remove(directory: Path) -> bool:
+    """Whether it is gone."""
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True

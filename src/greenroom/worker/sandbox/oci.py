@@ -1,0 +1,249 @@
+"""Real containers: an OCI runtime starts each in namespaces of its own, on a root of its own, within a control group."""
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from greenroom.model.settings import Settings
+from greenroom.worker import mounts
+from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, read_layout
+from greenroom.worker.environment import contained_environment
+from greenroom.worker.host_image import look
+from greenroom.worker.id_range import id_range
+from greenroom.worker.processes import CONTAINER, marked_processes
+from greenroom.worker.rootfs import HOME, SOCKET, Ground, RootFilesystem
+from greenroom.worker.sandbox.base import Descriptors, Launch
+from greenroom.worker.sandbox.oci_config import CAPABILITIES, Contained, config
+from greenroom.worker.sandbox.runtimes import Runtime
+from greenroom.worker.sandbox.seccomp import filters
+
+BASE = Path("/run/greenroom")
+"""An empty directory on the host; within the worker's mount namespace, a file system of its own."""
+_FIRST_FD = 3
+_CLEAR_OF_THOSE = 16
+_JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
+"""Joins the groups, then becomes the runtime: so nothing that it starts was ever outside of them."""
+_BECOME_PARENT = 36  # PR_SET_CHILD_SUBREAPER
+
+
+class OciSandboxes:
+    """See :class:`greenroom.worker.sandbox.base.Sandboxes`. To be made before this process has threads.
+
+    Raises:
+        OSError: this machine doesn't let us.
+    """
+
+    name = "oci"
+    lacks = ""
+
+    def __init__(self, runtime: Runtime, home: Path, run: Path, settings: Settings) -> None:
+        self.runtime = runtime
+        self.run = run
+        _adopt_what_runtimes_leave()
+        mounts.leave_mount_namespace()
+        _unmount_unified_beside_v1()
+        BASE.mkdir(mode=0o711, exist_ok=True)
+        mounts.mount("tmpfs", str(BASE), mounts.NOSUID | mounts.NODEV, "mode=711")
+        containers, scratch, host = run / "containers", BASE / "scratch", BASE / "host"
+        containers.mkdir(mode=0o700, exist_ok=True)
+        scratch.mkdir()
+        mounts.bind(str(containers), str(scratch), mounts.NOSUID | mounts.NODEV)
+        host.mkdir()
+        image = look(home)
+        owner = id_range(home) if runtime.user_namespace else 0
+        image.lay(host, owner)
+        server = run / "server.sock"
+        server.chmod(0o666)  # in a directory that is ours alone; a container is given this and nothing beside it
+        shared = [path for path in settings.shared_dirs.split(":") if path]
+        self.ground = Ground(BASE, host, scratch, image, owner, str(server), shared)
+        self.seccomp = filters(CAPABILITIES)
+        self.cgroups: Cgroups | None = None
+        self.keeps_limits = ""
+        try:
+            layout = read_layout(Path("/proc/self/mountinfo").read_text())
+            self.cgroups = Cgroups(layout, group_name(home, run), settings.pids_limit)
+        except Unavailable as why:
+            self.keeps_limits = str(why)
+
+    def sandbox(self, launch: Launch) -> "OciSandbox":
+        """For a new container."""
+        return OciSandbox(self, launch.container_id, launch)
+
+    def left(self, container_id: str, directory: Path) -> "OciSandbox":
+        """Of one that is there already."""
+        return OciSandbox(self, container_id, None)
+
+    def code(self, code: Path) -> str:
+        """Its home."""
+        return HOME
+
+    def socket(self, path: str) -> str:
+        """The one thing of the server's that it sees."""
+        return SOCKET
+
+    def close(self) -> None:
+        """The mounts go with this process."""
+        if self.cgroups is not None:
+            self.cgroups.close()
+
+
+def group_name(home: Path, run: Path) -> str:
+    """A run's control group: the state directory's mark, then the run's name."""
+    return f"{home_mark(home)}-{run.name}"
+
+
+def home_mark(home: Path) -> str:
+    """What tells one state directory's control groups from another's."""
+    return hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
+
+
+class OciSandbox:
+    """See :class:`greenroom.worker.sandbox.base.Sandbox`."""
+
+    def __init__(self, place: OciSandboxes, container_id: str, launch: Launch | None) -> None:
+        self._place = place
+        self._container_id = container_id
+        self._launch = launch
+        code = launch.code if launch is not None else None
+        self._root = RootFilesystem(place.ground, container_id, container_id, code)
+        self._cgroup: Cgroup | None = place.cgroups.group(container_id) if place.cgroups is not None else None
+
+    def acquire(self) -> None:
+        """A root file system, then a control group."""
+        assert self._launch is not None
+        self._root.acquire()
+        try:
+            if self._cgroup is not None:
+                self._cgroup.acquire(self._launch.limits)
+        except OSError:
+            self._root.release()
+            raise
+
+    def adopt(self) -> None:
+        """The mounts went with the worker before; the group is known by its name."""
+
+    def start(self, descriptors: Descriptors, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        """Have the runtime start it, and wait for the runtime alone: it leaves the container to this process."""
+        place, launch = self._place, self._launch
+        assert launch is not None
+        directory = self._root.directory
+        names = [f"--{name}" for name in Descriptors._fields]
+        passed = [word for number, name in enumerate(names, _FIRST_FD) for word in (name, str(number))]
+        contained = Contained(
+            args=[sys.executable, "-P", "-m", "greenroom.agent", *passed, "--backstop", str(launch.backstop)],
+            environment=contained_environment(os.environ, launch.asked, place.ground.image, launch.container_id),
+            root=str(self._root.root),
+            hostname=launch.container_id,
+            first_id=place.ground.owner if place.runtime.user_namespace else -1,
+            block_network=launch.limits.block_network,
+            cgroup=self._cgroup.path if self._cgroup is not None and place.runtime.own_cgroup else "",
+            seccomp=place.seccomp,
+        )
+        (directory / "config.json").write_text(json.dumps(config(contained)))
+        command = [
+            place.runtime.program, "--root", str(BASE / "state"), "--log", str(directory / "log"), *place.runtime.options,
+            "run", "--detach", "--pid-file", str(directory / "pid"), "--bundle", str(directory),
+            "--preserve-fds", str(len(descriptors)), launch.container_id,
+        ]  # fmt: skip
+        joins = self._cgroup.joins() if self._cgroup is not None else []
+        pid = _spawn(["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins, *command], launch.output, descriptors)
+        _when_ended(pid, lambda status: self._runtime_ended(status, started, failed))
+
+    def _runtime_ended(self, status: int, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
+        self._root.detach()
+        code = os.waitstatus_to_exitcode(status)
+        if code == 0:
+            started(int((self._root.directory / "pid").read_text()))
+            return
+        how = f"was killed by signal {-code}" if code < 0 else _last_line(self._root.directory / "log")
+        failed(f"{self._place.runtime.name}: {how or f'exit status {code}'}")
+
+    def end(self, pidfd: int) -> None:
+        """The supervisor is process 1: the kernel ends everything with it."""
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+
+    def processes(self) -> list[int]:
+        """By its group; where there are none, by their environment."""
+        if self._cgroup is not None:
+            return self._cgroup.processes()
+        return marked_processes({CONTAINER: self._container_id})
+
+    def cause(self) -> str:
+        """Whether it was its memory."""
+        return self._cgroup.out_of_memory() if self._cgroup is not None else ""
+
+    def release(self) -> None:
+        """In reverse, and what the runtime keeps of it."""
+        if self._cgroup is not None:
+            self._cgroup.release()
+        self._root.release()
+        shutil.rmtree(BASE / "state" / self._container_id, ignore_errors=True)
+
+
+def _adopt_what_runtimes_leave() -> None:
+    """A container whose runtime has ended becomes this process's child."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_BECOME_PARENT, 1, 0, 0, 0)
+
+
+def _unmount_unified_beside_v1() -> None:
+    """crun refuses a version 2 mounted beside version 1; in this namespace it can do without."""
+    points = mounts.mount_points(Path("/proc/self/mountinfo").read_text())
+    if any(kind == "cgroup" for _, kind, _ in points):
+        for where, kind, _ in points:
+            if kind == "cgroup2":
+                mounts.detach(where)
+
+
+def _spawn(command: list[str], output: Path, descriptors: Descriptors) -> int:
+    """Start it with ``descriptors`` as its numbers 3 and up; its process id."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(fd: int) -> int:
+            """Out of the way of the numbers that they are to get."""
+            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_THOSE)
+            stack.callback(os.close, copy)
+            return copy
+
+        out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        stack.callback(os.close, out)
+        out = keep(out)
+        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
+        actions += [(os.POSIX_SPAWN_DUP2, keep(fd), number) for number, fd in enumerate(descriptors, _FIRST_FD)]
+        return os.posix_spawn(
+            command[0],
+            command,
+            {"PATH": os.environ.get("PATH", os.defpath)},
+            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *actions],
+            setsid=True,
+        )
+
+
+def _when_ended(pid: int, then: Callable[[int], None]) -> None:
+    """Call back on the loop with a child's wait status."""
+    loop = asyncio.get_running_loop()
+    pidfd = os.pidfd_open(pid)
+
+    def ended() -> None:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
+        then(os.waitpid(pid, 0)[1])
+
+    loop.add_reader(pidfd, ended)
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
