@@ -29,6 +29,7 @@ class Receiver:
     """A caller, or a collector: what it was told of each input."""
 
     def __init__(self):
+        self.calls = set()
         self.got = {}
         self.done = []
         self.values = 0
@@ -56,7 +57,7 @@ class Queue:
     def put_back(self, items):
         self.items[:0] = items
 
-    def drop_ended(self):
+    def drop_ended(self, count):
         self.items = [item for item in self.items if item.state is InputState.QUEUED]
 
 

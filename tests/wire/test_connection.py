@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from greenroom.model.errors import ConnectionError, ProtocolError, RequestSizeError
-from greenroom.wire.connection import BlockingConnection
+from greenroom.wire.connection import BlockingConnection, encode
 from greenroom.wire.loop_connection import LoopConnection, Turn
 from greenroom.wire.messages import Inputs, Stop
 from greenroom.wire.payload import Descriptor, PayloadWriter
@@ -228,3 +228,70 @@ def test_one_that_ends_badly_keeps_no_other_from_writing():
         assert [str(error) for error in told] == ["in on_closed"]
 
     asyncio.run(main())
+
+
+def on_a_loop(use):
+    """A connection on a loop and the other end of it, a bare socket; what ``use`` returned, and why it closed."""
+    closed = []
+
+    async def main():
+        left, right = socket.socketpair()
+        failures = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context.get("exception")))
+        gone = asyncio.Event()
+
+        def on_closed(reason):
+            closed.append(reason)
+            gone.set()
+
+        def on_message(message, payloads):
+            raise KeyError("a bug of ours")
+
+        LoopConnection(left, Turn(loop), on_message, on_closed)
+        with right:
+            use(right)
+            async with asyncio.timeout(30):
+                await gone.wait()
+        return failures
+
+    return asyncio.run(main()), closed
+
+
+def test_a_bug_in_a_handler_ends_the_connection_rather_than_leave_the_peer_waiting():
+    failures, closed = on_a_loop(lambda sock: BlockingConnection(sock.dup()).send(Stop("x")))
+    assert [type(error) for error in failures] == [KeyError]
+    assert closed == ["internal error: KeyError: 'a bug of ours'"]
+
+
+def test_descriptors_without_a_message_are_not_kept():
+    before = open_descriptors()
+
+    def flood(sock):
+        # Half a frame, and more descriptors than any message could have.
+        null = os.open(os.devnull, os.O_RDONLY)
+        try:
+            for _ in range(40):
+                socket.send_fds(sock, [b"\0"], [null] * 60)
+        except OSError:
+            pass  # it was closed meanwhile
+        finally:
+            os.close(null)
+
+    failures, closed = on_a_loop(flood)
+    assert failures == []
+    assert closed == ["more than 1024 file descriptors came without their message"]
+    assert open_descriptors() == before
+
+
+def test_a_descriptor_beside_a_message_that_names_none_is_refused():
+    left, right = socket.socketpair()
+    frame = encode(Stop("x"))[0]
+    null = os.open(os.devnull, os.O_RDONLY)
+    socket.send_fds(left, [frame], [null])
+    os.close(null)
+    connection = BlockingConnection(right)
+    with pytest.raises(ProtocolError, match="belong to no message"):
+        connection.receive(5)
+    connection.close()
+    left.close()

@@ -19,7 +19,7 @@ from greenroom.wire import messages as m
 from greenroom.wire.connection import BlockingConnection
 from tests.conftest import wait_for
 
-SETTINGS = Settings(exit_grace=2.0, cancel_grace=0.5)
+SETTINGS = Settings(exit_grace=2.0, cancel_grace=0.5, sandbox="process")
 PATIENCE = 30.0
 
 PROGRAM = """

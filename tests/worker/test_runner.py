@@ -37,6 +37,17 @@ def test_much_output_arrives_whole(peer: Peer) -> None:
     assert len(peer.logs["ta-1"]) == 64 << 20
 
 
+def test_what_was_handed_on_takes_no_room_on_the_disk(peer: Peer) -> None:
+    peer.start("ta-1", program("for _ in range(64): os.write(1, b'x' * (1 << 20))\nprint('!')"))
+    agent = peer.entered()
+    peer.log_until("ta-1", b"!")
+    output = peer.directory("ta-1") / "output"
+    assert output.stat().st_size == (64 << 20) + 2
+    assert output.stat().st_blocks * 512 < 32 << 20
+    agent.stop()
+    peer.ended()
+
+
 @pytest.mark.parametrize(
     ("end", "reason"),
     [

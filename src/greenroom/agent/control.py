@@ -65,6 +65,7 @@ class Control(threading.Thread):
                 self._say(Stuck(self._given_up.popleft().seq, main=False))
             self._watch()
             self._run_timers()
+        self._watching = False  # nobody is left to send results to
         while True:
             self._run_timers()
             timeout = self._timeout()

@@ -82,6 +82,7 @@ def _start_up(agent: Agent, begin: Begin, spec: FunctionSpec, payloads: list[Pay
     step = f"importing {spec.module or spec.name}"
     try:
         started = time.perf_counter()
+        sys.argv = [""]  # the program's arguments were its caller's; ours are nobody's
         prepare_paths(begin.code)
         with user_code:
             found = load_definition(spec, _read(payloads[0]))

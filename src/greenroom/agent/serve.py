@@ -136,7 +136,8 @@ class Agent:
             tasks.add(loop.create_task(loop.shutdown_asyncgens()))
             await asyncio.wait(tasks, timeout=self.begin.cancel_grace)
 
-        self.loop.run_until_complete(tidy(self.loop))
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):  # raised by a task of the user's, which that has ended
+            self.loop.run_until_complete(tidy(self.loop))
 
     def target(self, method: str) -> Callable[..., Any]:
         """The user's bound callable."""

@@ -15,6 +15,9 @@ from greenroom.model.errors import ConnectionError, InputCancellation
 from greenroom.usercode.context import current_input
 from greenroom.wire.messages import Yielded
 
+_END = object()
+"""What a generator that is at its end yields to us."""
+
 
 def serve(agent: Agent) -> None:
     """Until told to stop and every input has ended; raises ConnectionError when the server has gone."""
@@ -158,12 +161,11 @@ class _LoopServer:
                 if item.cancelled:
                     raise InputCancellation
                 value: Any = agent.target(item.method)(*args, **kwargs)
-                if item.shape == "generator":
-                    await self._run_generator(item, value)
-                    value = None
-                else:
-                    value = await value
-                payload = agent.encode(value)
+                if item.shape != "generator":
+                    payload = agent.encode(await value)
+            if item.shape == "generator":
+                await self._run_generator(item, value)
+                payload = agent.encode(None)
         except BaseException as error:  # noqa: BLE001 - whatever the input raised is its result
             if item.cancelled and isinstance(error, asyncio.CancelledError):
                 item.delivered = True
@@ -172,11 +174,18 @@ class _LoopServer:
             agent.succeeded(item, payload)
 
     async def _run_generator(self, item: Item, generator: AsyncIterator[Any]) -> None:
+        user_code = self._agent.elsewhere
         more = asyncio.Event()
         item.on_credit = lambda: self._loop.call_soon_threadsafe(more.set)
         try:
-            async for value in generator:
-                payload = self._agent.encode(value)
+            with user_code:
+                values = aiter(generator)
+            while True:
+                with user_code:
+                    value = await anext(values, _END)
+                    if value is _END:
+                        return
+                    payload = self._agent.encode(value)
                 while not self._agent.take_credit(item):
                     await more.wait()
                     more.clear()
@@ -184,4 +193,5 @@ class _LoopServer:
         finally:
             close = getattr(generator, "aclose", None)
             if close is not None:
-                await close()
+                with user_code:
+                    await close()

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from greenroom.model.errors import InvalidError
 
+MAX_INLINE = 16 * 1024**2
+"""Bytes beyond which no payload fits into a frame with others."""
 SANDBOXES = ("auto", "oci", "process")
 
 
@@ -58,6 +60,8 @@ def settings_from_environment(environ: "os._Environ[str] | dict[str, str]" = os.
             raise InvalidError(f"{variable}={text!r} is not a number; unset it or give one like {default}") from None
         if value < 0:
             raise InvalidError(f"{variable}={text!r} is negative; unset it or give one like {default}")
+        if name == "inline_limit" and value > MAX_INLINE:
+            raise InvalidError(f"{variable}={text!r} is past the limit of {MAX_INLINE} bytes; unset it or give less")
         values[name] = value
     return Settings(**values)  # type: ignore[arg-type]
 

@@ -5,6 +5,7 @@ The worker is started first of all, so that it comes up beside this process rath
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ def main() -> int:
     parser.add_argument("--lock", type=int, required=True, metavar="FD")
     options = parser.parse_args()
 
+    # Whoever started us may have ignored it, which is inherited: then no child could be waited for.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     from greenroom.server.spawn import spawn_worker
 
     os.set_inheritable(options.lock, False)

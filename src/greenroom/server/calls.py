@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 
 E, S = InputEvent, InputState
 
+CANCELLED = "the call was cancelled"
 MAX_LOSSES = 8
 """Times that an input is requeued for free because its container was lost."""
 
 
 class Receiver(Protocol):
     """Whoever gets a call's outputs."""
+
+    calls: "set[Call]"
+    """Those that aren't over, and whose outputs it gets."""
 
     def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
         """Send one message."""
@@ -80,7 +84,8 @@ class Call:
         self.inputs: dict[int, Input] = {}
         self.count: int | None = 1 if shape in ("unary", "generator") else None
         self.finished = 0
-        self.cancelled = False
+        self.cancelled = ""
+        """Why it was cancelled, if it was."""
         self.refusal = ""
         """Why none of its inputs can run, as ``ErrorName: text``."""
         self.outputs: dict[int, tuple[str, str, Payload]] = {}
@@ -105,6 +110,8 @@ class Calls:
     def begin(self, call_id: str, pool: "Pool", method: str, shape: str, owner: Receiver | None) -> Call:
         """A call without inputs yet."""
         call = self.by_id[call_id] = Call(call_id, pool, method, shape, owner)
+        if owner is not None:
+            owner.calls.add(call)
         return call
 
     def add(self, call: Call, first: int, payloads: Iterable[Payload]) -> None:
@@ -117,7 +124,7 @@ class Calls:
                 self._end(item, E.FAIL, Status.REFUSED, call.refusal, b"")
         elif call.cancelled:
             for item in added:
-                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+                self._end(item, E.CANCEL, Status.CANCELLED, call.cancelled, b"")
         else:
             call.pool.enqueue(added)
 
@@ -174,7 +181,7 @@ class Calls:
         elif status == Status.CANCELLED and doom == "requeue":
             self.requeue([item])
         elif over or status == Status.CANCELLED:
-            self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+            self._end(item, E.CANCEL, Status.CANCELLED, item.call.cancelled or CANCELLED, b"")
         elif status == Status.REFUSED:
             self._end(item, E.FAIL, status, detail, payload)
         else:
@@ -187,7 +194,7 @@ class Calls:
             begun, doom = item.started_at is not None, item.doom
             item.container, item.started_at, item.doom = None, None, ""
             if doom == "cancel":
-                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+                self._end(item, E.CANCEL, Status.CANCELLED, item.call.cancelled or CANCELLED, b"")
             elif doom == "timeout":
                 timeout = item.call.pool.function.spec.timeout
                 text = f"{_name(item)} ran past its timeout of {timeout:g} s and did not stop"
@@ -207,7 +214,7 @@ class Calls:
             item.container, item.started_at, item.doom = None, None, ""
             item.losses += 1
             if item.call.cancelled:
-                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+                self._end(item, E.CANCEL, Status.CANCELLED, item.call.cancelled or CANCELLED, b"")
             elif item.yielded:
                 text = f"the container or worker of {_name(item)} was lost after values of it had been taken"
                 self._end(item, E.FAIL, Status.CRASHED, text, b"")
@@ -245,33 +252,31 @@ class Calls:
 
     # ---- ending ----
 
-    def refuse(self, item: Input, detail: str) -> None:
-        """A queued input that can't be run; ``detail`` is ``ErrorName: text``."""
-        self._end(item, E.FAIL, Status.REFUSED, detail, b"")
-
     def fail_queued(self, items: Iterable[Input], status: str, detail: str, payload: Payload) -> None:
         """Queued inputs whose container can't start."""
         for item in items:
             if item.state is S.QUEUED:
                 self._end(item, E.FAIL, status, detail, payload)
 
-    def cancel(self, call: Call, *, running: bool = True) -> None:
+    def cancel(self, call: Call, reason: str = CANCELLED, *, running: bool = True) -> None:
         """Cancel what hasn't ended: queued inputs, and those that are still to come, at once; running ones by an interrupt.
 
-        ``running``: False lets those that run go on, until this is called once more.
+        ``reason``: told the caller. ``running``: False lets those that run go on, until this is called once more.
         """
-        first, call.cancelled = not call.cancelled, True
+        first, call.cancelled = not call.cancelled, call.cancelled or reason
+        ended = 0
         for item in list(call.inputs.values()):
             if item.state is S.QUEUED and first:
-                self._end(item, E.CANCEL, Status.CANCELLED, "the call was cancelled", b"")
+                self._end(item, E.CANCEL, Status.CANCELLED, reason, b"")
+                ended += 1
             elif item.state is S.RUNNING and running and not item.doom:
                 item.doom = "cancel"
                 self._interrupt(item)
-        call.pool.drop_ended()
+        call.pool.drop_ended(ended)
 
     def owner_gone(self, owner: Receiver) -> None:
         """A connection closed: its calls are cancelled, and it collects nothing any more."""
-        for call in [c for c in self.by_id.values() if c.owner is owner or c.collectors]:
+        for call in list(owner.calls):
             call.collectors = [pair for pair in call.collectors if pair[0] is not owner]
             if call.owner is owner:
                 self.cancel(call)
@@ -288,6 +293,7 @@ class Calls:
             receiver.send(Done(request.rid, {"count": call.count}))
         else:
             call.collectors.append((receiver, request.rid))
+            receiver.calls.add(call)
 
     def values(self, item: Input, payloads: list[Payload]) -> None:
         """A generator has yielded."""
@@ -314,6 +320,7 @@ class Calls:
         """Forget a call whose app has ended; whoever still waits for it is told."""
         self.by_id.pop(call.id, None)
         for receiver, rid in call.collectors:
+            receiver.calls.discard(call)
             receiver.send(Failed(rid, "NotFoundError", reason))
         call.collectors.clear()
 
@@ -322,13 +329,18 @@ class Calls:
             return
         if call.owner is not None:
             self.by_id.pop(call.id, None)
+            call.owner.calls.discard(call)
         for receiver, rid in call.collectors:
+            receiver.calls.discard(call)
             receiver.send(Done(rid, {"count": call.count}))
         call.collectors.clear()
 
 
 class _Nobody:
     """Takes the outputs of a call whose caller has gone."""
+
+    def __init__(self) -> None:
+        self.calls: set[Call] = set()
 
     def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
         """Nothing to do: nobody waits."""

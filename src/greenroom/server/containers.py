@@ -33,6 +33,7 @@ class Container:
         "fault",
         "id",
         "idle_since",
+        "imported",
         "inputs_done",
         "log_bytes",
         "next_seq",
@@ -47,6 +48,7 @@ class Container:
         "stop_reason",
         "timeout_timer",
         "token",
+        "was_ready",
         "watch",
     )
 
@@ -69,6 +71,9 @@ class Container:
         self.inputs_done = 0
         self.log_bytes = 0
         self.pid = 0
+        self.imported = False
+        """Its start has cost what a start costs; what its constructor and hooks wait for is the user's."""
+        self.was_ready = False
         self.fault = ""
         self.errors: list[str] = []
         self.stop_reason = ""
@@ -94,6 +99,11 @@ class Container:
     def coming(self) -> bool:
         """Whether it takes inputs now or soon."""
         return self.state in _COMING
+
+    @property
+    def starting(self) -> bool:
+        """Whether it is in the part of its start that keeps a core busy."""
+        return self.state is S.STARTING or (self.state is S.ENTERING and not self.imported)
 
     def arm(self, timer: Timer | None) -> None:
         """Replace the deadline of its state."""
@@ -130,11 +140,12 @@ class Containers:
         self._clock = clock
         self._publish = publish
         self.by_id: dict[str, Container] = {}
+        self.by_token: dict[str, Container] = {}
 
     def create(self, pool: "Pool") -> Container:
         """A new one, PENDING."""
         container = Container(pool, self._clock.now(), self._clock.wall())
-        self.by_id[container.id] = container
+        self.by_id[container.id] = self.by_token[container.token] = container
         return container
 
     def change(self, container: Container, event: ContainerEvent, reason: str = "") -> None:
@@ -149,6 +160,7 @@ class Containers:
         if after is before and not reason:
             return
         if after is S.IDLE:
+            container.was_ready = True
             container.idle_since = self._clock.now()
         if (before is S.RUNNING and after is S.IDLE) or event is E.INPUT_STARTED:
             # Kept apart: a busy container does this thousands of times a second.
@@ -181,6 +193,7 @@ class Containers:
     def forget(self, container: Container) -> None:
         """It has ended and its record is kept elsewhere."""
         self.by_id.pop(container.id, None)
+        self.by_token.pop(container.token, None)
 
     def live(self) -> list[Container]:
         """Those that haven't ended."""

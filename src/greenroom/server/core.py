@@ -73,7 +73,7 @@ class Server:
         self.finished: asyncio.Future[None] = loop.create_future()
         self.disk = Disk(loop)
         self._records = Records(home / "containers")
-        self._loop = loop
+        self.loop = loop
         self._listener: socket.socket | None = None
         self._worker: WorkerPeer | None = None
         self._worker_pid = 0
@@ -96,11 +96,11 @@ class Server:
         listener.setblocking(False)
         self._listen()
         if ephemeral:
-            self._loop.call_later(ALONE, self._end_when_alone)
+            self.loop.call_later(ALONE, self._end_when_alone)
 
     def _listen(self) -> None:
         if self._listener is not None and not self._finishing:
-            self._loop.add_reader(self._listener, self._accept)
+            self.loop.add_reader(self._listener, self._accept)
 
     def use_worker(self, sock: socket.socket, pid: int) -> None:
         """Speak to a worker that was just started."""
@@ -118,8 +118,8 @@ class Server:
                 return
             except OSError as error:
                 self.log(f"can't accept a connection: {error.strerror or error}")
-                self._loop.remove_reader(self._listener)
-                self._loop.call_later(CROWDED, self._listen)
+                self.loop.remove_reader(self._listener)
+                self.loop.call_later(CROWDED, self._listen)
                 return
             Visitor(self, sock)
 
@@ -134,7 +134,8 @@ class Server:
 
     def container_by_token(self, token: str) -> Container | None:
         """The live container with that token."""
-        return next((c for c in self.lifecycle.containers.by_id.values() if c.token == token and c.live), None)
+        container = self.lifecycle.containers.by_token.get(token)
+        return container if container is not None and container.live else None
 
     # ---- apps ----
 
@@ -177,7 +178,7 @@ class Server:
         if drain:
             self.lifecycle.clock.call_later(drain, lambda: self.stop_app(app, reason))
         for call in [c for c in self.lifecycle.calls.by_id.values() if c.pool.function.app is app]:
-            self.lifecycle.calls.cancel(call, running=not drain)
+            self.lifecycle.calls.cancel(call, f"the call was cancelled: {reason}", running=not drain)
         for container in self._containers_of(app):
             if kill and self._worker is not None and container.state is not ContainerState.PENDING:
                 self.lifecycle.stop(container, "killed", cancel=True)
@@ -243,24 +244,24 @@ class Server:
         if follower.backlog < BACKLOG_LIMIT // 8:
             worker.connection.resume_reading()
         else:
-            self._loop.call_later(0.02, lambda: self._resume_when_read(follower, worker))
+            self.loop.call_later(0.02, lambda: self._resume_when_read(follower, worker))
 
     def worker_gone(self, reason: str) -> None:
         """The worker's connection closed: once its process has ended, there is another, or this server's end."""
         self.lifecycle.worker = self._worker = None
         pidfd = os.pidfd_open(self._worker_pid)
         # It has nothing left to do. Should it hang all the same, that must not hang us.
-        late = self._loop.call_later(WORKER_END, signal.pidfd_send_signal, pidfd, signal.SIGKILL)
+        late = self.loop.call_later(WORKER_END, signal.pidfd_send_signal, pidfd, signal.SIGKILL)
 
         def ended() -> None:
             late.cancel()
-            self._loop.remove_reader(pidfd)
+            self.loop.remove_reader(pidfd)
             os.close(pidfd)
             os.waitpid(self._worker_pid, 0)
             self._worker_pid = 0
             self._worker_ended(reason)
 
-        self._loop.add_reader(pidfd, ended)
+        self.loop.add_reader(pidfd, ended)
 
     def _worker_ended(self, reason: str) -> None:
         """The containers of a lost worker live on; they are stopped in order, under a new one."""
@@ -311,7 +312,7 @@ class Server:
         for then in self._ending or []:
             then()
         if self._listener is not None:
-            self._loop.remove_reader(self._listener)
+            self.loop.remove_reader(self._listener)
             self._listener.close()
         for visitor in list(self.visitors):
             visitor.connection.close()
@@ -325,4 +326,4 @@ class Server:
     def install_signals(self) -> None:
         """SIGTERM and SIGINT end the server in order."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.shut_down, f"it got {number.name}", None, DRAIN)
+            self.loop.add_signal_handler(number, self.shut_down, f"it got {number.name}", None, DRAIN)

@@ -66,7 +66,7 @@ class Lifecycle:
         """Start pending containers, oldest first, while not too many are starting."""
         if self.worker is None:
             return
-        starting = sum(1 for c in self.containers.by_id.values() if c.state in (S.STARTING, S.ENTERING))
+        starting = sum(1 for c in self.containers.by_id.values() if c.starting)
         for container in list(self.containers.by_id.values()):
             if starting >= self.max_starting:
                 return
@@ -86,6 +86,11 @@ class Lifecycle:
             container.deadline = timer
         elif container.state is S.EXITING:
             self._tell_to_stop(container)
+
+    def imported(self, container: Container) -> None:
+        """Its user's module is there: it makes room for another one's start."""
+        container.imported = True
+        self.place()
 
     def entered(self, container: Container) -> None:
         """Start-up is over; inputs may come."""
@@ -341,7 +346,7 @@ class Lifecycle:
             return
         if container.state is not S.EXITING:
             self.containers.change(container, E.FAULT if container.state is not S.PENDING else E.LOST, reason)
-        failed_start = not container.stop_reason and not container.inputs_done and not self._was_ready(container)
+        failed_start = not container.stop_reason and not container.inputs_done and not container.was_ready
         if container.live:
             # One that was killed before any user code of it ran, since it was no longer wanted, has not failed.
             unwanted = bool(container.stop_reason) and reason == KILLED
@@ -353,9 +358,6 @@ class Lifecycle:
         if failed_start and not container.start_told and container.pool.queue:
             self._crashed_in_start(container, reason, started)
         self._settle(container, reason)
-
-    def _was_ready(self, container: Container) -> bool:
-        return any(event["event"] == "ENTERED" for event in container.events)
 
     def _crashed_in_start(self, container: Container, reason: str, started: bool) -> None:
         name = container.pool.function.spec.name

@@ -23,6 +23,8 @@ from greenroom.wire.payload import Payload
 if TYPE_CHECKING:
     from greenroom.server.core import Server
 
+PATIENCE = 20.0
+"""Seconds in which whoever connects must have said who it is."""
 Handler = Callable[[Any, list[Payload]], None]
 
 
@@ -34,6 +36,11 @@ class Visitor:
         self._peer: ClientPeer | ContainerPeer | None = None
         self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
         server.visitors.add(self)
+        server.loop.call_later(PATIENCE, self._expect_hello)
+
+    def _expect_hello(self) -> None:
+        if self._peer is None and not self.connection.closed:
+            self._refuse(f"nothing was said for {PATIENCE:g} s")
 
     def _on_message(self, message: Any, payloads: list[Payload]) -> None:
         if not isinstance(message, m.Hello):
@@ -78,8 +85,10 @@ class ClientPeer:
         self._connection = connection
         self._inside = inside
         self._only_app = inside.pool.function.app if inside is not None else None
+        self.calls: set[CallRecord] = set()
         self._following: list[App] = []
-        self._collected: set[CallRecord] = set()
+        self._spawning: dict[str, CallRecord] = {}
+        """Spawned calls that more inputs may come of."""
         calls: dict[type, Handler] = {
             m.Bind: self._bind,
             m.Call: self._call,
@@ -149,7 +158,7 @@ class ClientPeer:
     def _bind(self, message: m.Bind, payloads: list[Payload]) -> None:
         function = self._function(message.function_id)
         if function is not None and message.binding not in function.pools:
-            function.pools[message.binding] = Pool(function, payloads[0], self._server.lifecycle)
+            function.pools[message.binding] = Pool(function, _only(message, payloads), self._server.lifecycle)
 
     def _call(self, message: m.Call, payloads: list[Payload]) -> None:
         calls = self._server.lifecycle.calls
@@ -161,6 +170,8 @@ class ClientPeer:
             return
         owner = None if message.shape == "spawn" else self
         call = calls.begin(message.call_id, pool, message.method, message.shape, owner)
+        if owner is None:
+            self._spawning[call.id] = call
         call.refusal = refusal
         if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
             name = pool.function.spec.name
@@ -180,20 +191,29 @@ class ClientPeer:
         method = function.spec.method(message.method)
         if pool is None or method is None:
             return f"NotFoundError: {function.spec.name} has no method {message.method!r}", None
-        if method.is_generator != (message.shape == "generator") and message.shape == "generator":
+        if message.shape == "generator" and not method.is_generator:
             return f"InvalidError: {function.spec.name} is no generator; call it with .remote()", None
         return function.refusal, pool
 
+    def _own_call(self, call_id: str) -> CallRecord | None:
+        """A call that began on this connection and still goes on. Nobody adds to another's."""
+        call = self._server.lifecycle.calls.by_id.get(call_id)
+        mine = call is not None and (call.owner is self or self._spawning.get(call_id) is call)
+        return call if mine else None
+
     def _inputs(self, message: m.Inputs, payloads: list[Payload]) -> None:
-        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        call = self._own_call(message.call_id)
         if call is not None:
+            if call.count is not None or message.first < 0 or message.first in call.inputs:
+                raise ProtocolError(f"inputs from {message.first} on, of a call that can't have them")
             self._server.lifecycle.calls.add(call, message.first, payloads)
         else:
             text = "NotFoundError: the call has ended, with its app"
             self.send(m.Outputs(message.call_id, [[-1, m.Status.REFUSED, text]], []), [b""])
 
     def _end_inputs(self, message: m.EndInputs, payloads: list[Payload]) -> None:
-        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        call = self._own_call(message.call_id)
+        self._spawning.pop(message.call_id, None)
         if call is not None:
             self._server.lifecycle.calls.end_inputs(call, message.total)
         elif message.rid:
@@ -202,7 +222,7 @@ class ClientPeer:
             self._done(message.rid)
 
     def _credit(self, message: m.Credit, payloads: list[Payload]) -> None:
-        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        call = self._own_call(message.call_id)
         for item in call.inputs.values() if call is not None else ():
             if item.container is not None and item.container.control is not None:
                 item.container.control.send(m.AddCredit(item.seq, message.more))
@@ -243,7 +263,8 @@ class ClientPeer:
         def answer(kept: Future[None]) -> None:
             self._answer(message.rid, lambda: kept.result() or {})
 
-        self._server.disk.do(lambda: self._server.bundles.put(message.digest, payloads[0]), answer)
+        bundle = _only(message, payloads)
+        self._server.disk.do(lambda: self._server.bundles.put(message.digest, bundle), answer)
 
     def _create_app(self, message: m.CreateApp, payloads: list[Payload]) -> None:
         self._server.create_app(message.app_id, message.name)
@@ -255,7 +276,7 @@ class ClientPeer:
         except (TypeError, KeyError, ValueError) as error:
             raise ProtocolError(f"a function's spec has another shape: {error}") from None
         app = self._server.app(spec.app_id)
-        function = app.functions[spec.function_id] = Function(app, spec, payloads[0])
+        function = app.functions[spec.function_id] = Function(app, spec, _only(message, payloads))
         function.refusal = self._server.machine.refuse(spec)
         self._server.functions[spec.function_id] = function
         if text := self._server.machine.mention(spec):
@@ -271,7 +292,7 @@ class ClientPeer:
         if app.follower is not None:
             raise InvalidError(f"the app {app.name} is followed already")
         app.follower = self
-        self._following.append(app)
+        self._following = [app, *(other for other in self._following if other.id in self._server.apps)]
         self._done(message.rid)
 
     def _stop_app(self, message: m.StopApp, payloads: list[Payload]) -> None:
@@ -283,6 +304,13 @@ class ClientPeer:
 
     def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
         self._server.shut_down("asked to by a client", lambda: self._done(message.rid))
+
+
+def _only(message: Any, payloads: list[Payload]) -> Payload:
+    """The one payload of a message that must have one."""
+    if len(payloads) != 1:
+        raise ProtocolError(f"{type(message).__name__} carries one payload, not {len(payloads)}")
+    return payloads[0]
 
 
 class ContainerPeer:
@@ -302,7 +330,7 @@ class ContainerPeer:
             m.HookDone: self._hook_done,
             m.Entered: lambda message, _: self._lifecycle.entered(container),
             m.StartFailed: lambda message, payloads: self._lifecycle.start_failed(
-                container, message.step, message.text, payloads[0]
+                container, message.step, message.text, _only(message, payloads)
             ),
             m.Stuck: lambda message, _: self._lifecycle.stuck(container, message.seq, message.main),
             m.Exiting: lambda message, _: self._lifecycle.exiting(container),
@@ -311,6 +339,8 @@ class ContainerPeer:
 
     def welcomed(self) -> None:
         """The connection is ours."""
+        if getattr(self._container, self._channel) is not None:
+            raise ProtocolError(f"the container {self._container.id} has a {self._channel} connection already")
         setattr(self._container, self._channel, self._connection)
         if self._container.data is not None and self._container.control is not None:
             self._lifecycle.connected(self._container)
@@ -325,8 +355,13 @@ class ContainerPeer:
     def closed(self) -> None:
         """The connection is gone; with it, the agent, or soon."""
         if not self._exited:
+            other = self._container.data if self._channel == "control" else self._container.control
+            if other is not None:
+                other.drain()  # what it had said there counts, whichever of its connections is seen to close first
+        if not self._exited:
             self._lifecycle.agent_gone(self._container)
-        setattr(self._container, self._channel, None)
+        if getattr(self._container, self._channel) is self._connection:
+            setattr(self._container, self._channel, None)
 
     def _results(self, message: m.Results, payloads: list[Payload]) -> None:
         self._lifecycle.results(self._container, message.items, payloads)
@@ -340,6 +375,8 @@ class ContainerPeer:
         self._containers.note_step(
             self._container, f"{message.phase} {message.name}".strip(), message.seconds, message.error
         )
+        if message.phase == "import":
+            self._lifecycle.imported(self._container)
 
     def _has_exited(self, message: m.Exited, payloads: list[Payload]) -> None:
         self._exited = True

@@ -58,6 +58,8 @@ class Pool:
         """The pickled constructor arguments; empty for none."""
         self._lifecycle = lifecycle
         self.queue: deque[Input] = deque()
+        self._ended = 0
+        """Of those in the queue, at the most so many have ended meanwhile."""
         self.containers: list[Container] = []
         self._failed_starts = 0
         """Starts that failed in a row."""
@@ -95,9 +97,12 @@ class Pool:
         if self.queue:
             self._scale_soon()
 
-    def drop_ended(self) -> None:
-        """Forget queued inputs that have ended by now."""
-        self.queue = deque(item for item in self.queue if item.state is InputState.QUEUED)
+    def drop_ended(self, count: int) -> None:
+        """Up to ``count`` queued inputs have ended: forget them, once they are many. Until then they are passed over."""
+        self._ended += count
+        if self._ended * 2 > len(self.queue):
+            self._ended = 0
+            self.queue = deque(item for item in self.queue if item.state is InputState.QUEUED)
 
     def take_queue(self) -> list["Input"]:
         """Everything queued, which is no longer."""
@@ -242,7 +247,8 @@ class Pool:
         elif len(coming) < wanted:
             # No more at once than can start soon: by then the sample may say something else.
             pending = sum(1 for c in coming if c.state is ContainerState.PENDING)
-            for _ in range(min(wanted - len(coming), max(0, self._lifecycle.max_starting - pending))):
+            room = self._policy.max_containers - len(self.containers)  # one that still runs its exit hooks counts
+            for _ in range(min(wanted - len(coming), room, max(0, self._lifecycle.max_starting - pending))):
                 self._lifecycle.create(self)
         elif len(coming) > wanted:
             surplus = len(coming) - wanted

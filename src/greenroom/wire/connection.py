@@ -19,6 +19,8 @@ from greenroom.wire.schema import Message, decode_header, encode_header
 _READ = 256 * 1024
 MAX_FDS = 64
 """Descriptors that leave with one write."""
+MAX_WAITING_FDS = 1024
+"""Descriptors that may have come ahead of their message."""
 _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 # As plain integers: the arithmetic of flag enums would show in every call's time.
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
@@ -54,7 +56,9 @@ class Inbox:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
                 self._fds.extend(fds)
         if message_flags & _TRUNCATED:
-            raise ProtocolError("more file descriptors came than one write may carry")
+            raise ProtocolError("file descriptors were lost: this process has as many open as it may (ulimit -n)")
+        if len(self._fds) > MAX_WAITING_FDS:
+            raise ProtocolError(f"more than {MAX_WAITING_FDS} file descriptors came without their message")
         if not length:
             return None
         arrived: list[tuple[Message, list[Payload]]] = []
@@ -64,6 +68,8 @@ class Inbox:
             if sizes is None and body:
                 raise ProtocolError(f"{type(message).__name__} carries no payload, yet {len(body)} bytes came")
             arrived.append((message, split(sizes, body, self._fds) if sizes is not None else []))
+        if self._fds and not self._decoder.mid_frame:
+            raise ProtocolError("file descriptors came that belong to no message")
         return arrived
 
     def close(self) -> None:

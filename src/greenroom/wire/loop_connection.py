@@ -210,6 +210,10 @@ class LoopConnection:
             self._shut(str(error))
         except OSError as error:
             self._shut(f"read failed: {error.strerror or error}")
+        except Exception as error:
+            # Whoever waits for an answer must not wait for ever: the peer is told by the connection's end.
+            self._shut(f"internal error: {type(error).__name__}: {error}")
+            raise
         finally:
             self._turn.flush()
         return True

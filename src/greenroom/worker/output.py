@@ -3,11 +3,15 @@
 A file, since it outlives every reader: a ``print`` in an exit hook works when the worker has died.
 """
 
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 BLOCK = 256 * 1024
+KEPT = 8 * 1024**2
+"""Bytes before the last one handed on that stay: the server may not have them, should this process die now."""
+_PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 
 
 class Output:
@@ -17,11 +21,14 @@ class Output:
         self._path = path
         self._send = send
         self._offset = offset
+        self._freed = 0
+        """Bytes at the file's start that take no room any more."""
         self._fd = -1
 
     def acquire(self) -> None:
-        """Make the file and open it for reading; raises OSError."""
-        self._fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Make the file and open it; raises OSError."""
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        os.fchmod(self._fd, 0o666)  # a program may open /dev/stdout; its directory is ours alone
 
     def release(self) -> None:
         """Close."""
@@ -34,8 +41,20 @@ class Output:
         while limit > 0:
             data = os.pread(self._fd, BLOCK, self._offset)
             if not data:
-                return True
+                if os.fstat(self._fd).st_size >= self._offset:
+                    return True
+                self._offset = self._freed = 0  # a program opened /dev/stdout anew, and that cut it
+                continue
             self._offset += len(data)
             limit -= len(data)
             self._send(data)
+            if self._offset - self._freed >= 2 * KEPT:
+                self._free(self._offset - KEPT)
         return False
+
+    def _free(self, until: int) -> None:
+        """Give the disk back what has been handed on long ago; a container may print for weeks."""
+        libc = ctypes.CDLL(None)
+        length = ctypes.c_int64(until - self._freed)
+        libc.fallocate(self._fd, _PUNCH_HOLE, ctypes.c_int64(self._freed), length)  # where that can't be, it stays
+        self._freed = until
