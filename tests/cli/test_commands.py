@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from tests.e2e.programs import run
+from greenroom.cli import machine
+from tests.e2e.programs import run, write
 
 COMMANDS = [[], ["run"], ["container"], ["container", "list"], ["container", "show"], ["doctor"], ["completion"]]
 
@@ -42,6 +43,14 @@ def test_misuse(arguments, says):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("command", ["deploy", "serve", "shell", "app", "secret", "volume", "container stop"])
+def test_commands_of_modals_that_are_not_built(command):
+    for arguments in ([], ["--help"], ["list", "--json"]):
+        result = run(*command.split(), *arguments)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert result.stderr == f"greenroom: {command} is not built yet\n"
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(shell):
     result = run("completion", shell)
@@ -69,7 +78,16 @@ def test_completion_in_a_shell():
 def test_doctor(home):
     result = run("doctor")
     assert result.returncode == 0, result.stdout
-    for name in ("Python", "state directory", "container runtime", "user namespaces", "cgroups", "id ranges", "GPU"):
+    for name in (
+        "Python",
+        "state directory",
+        "sandbox",
+        "container runtime",
+        "user namespaces",
+        "cgroups",
+        "id ranges",
+        "GPU",
+    ):
         assert f" {name} " in result.stdout
     findings = {finding["name"]: finding for finding in json.loads(run("doctor", "--json").stdout)}
     assert findings["Python"]["ok"] and findings["Python"]["needed"]
@@ -94,6 +112,75 @@ def test_doctor_without_the_tools(home, tmp_path):
     """Each lack names one command, and what is not needed today fails nothing."""
     result = run("doctor", PATH=str(tmp_path))
     assert result.returncode == 0, result.stdout
-    for name, mend in (("container runtime", "apt-get install crun"), ("overlayfs", "apt-get install util-linux")):
-        (line,) = [line for line in result.stdout.splitlines() if line.startswith(f"– {name}")]
-        assert line.endswith(f"→  {mend}")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("– overlayfs")]
+    assert line.endswith("→  apt-get install util-linux")
+
+
+def test_the_sandbox_that_doctor_tells(monkeypatch, tmp_path):
+    """By what is there; what stands in for a runtime answers ``--version``."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "SYSTEM", str(tmp_path / "sbin"))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    found = machine.sandbox()
+    assert (found.ok, found.mend) == (False, "apt-get install crun")
+    assert found.text == "plain processes, which can do and see what you can: there is no crun or runc here"
+    assert machine.runtime()[:3] == ("container runtime", False, "none")
+    (tmp_path / "sbin").mkdir()
+    runc = tmp_path / "sbin" / "runc"
+    runc.write_text("#!/bin/sh\necho runc version 1\n")
+    runc.chmod(0o755)
+    assert machine.sandbox()[:3] == ("sandbox", True, f"real containers, by {runc}")
+    assert machine.runtime().text == f"{runc} (runc version 1)"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    found = machine.sandbox()
+    assert (found.ok, found.needed) == (False, False)
+    assert "plain processes" in found.text and "root" in found.text
+    assert found.mend.startswith("sudo ")
+
+
+NAMED = """
+    import os
+    import greenroom
+    app = greenroom.App("named")
+
+    @app.local_entrypoint()
+    def main():
+        print(os.environ["GREENROOM_SANDBOX"], os.environ["GREENROOM_RUNTIME"] or "-")
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "chosen"),
+    [
+        ([], {}, "auto -"),
+        ([], {"GREENROOM_SANDBOX": "process"}, "process -"),
+        (["--sandbox", "auto"], {"GREENROOM_SANDBOX": "process"}, "auto -"),
+        (["--sandbox", "process"], {"GREENROOM_SANDBOX": "oci"}, "process -"),
+        (["--sandbox", "process"], {"GREENROOM_RUNTIME": "sh"}, "process -"),
+        (["--runtime", "sh"], {"GREENROOM_SANDBOX": "process"}, "auto sh"),
+        (["--sandbox", "oci"], {"GREENROOM_RUNTIME": "sh"}, "oci sh"),
+    ],
+)
+def test_the_sandbox_that_is_chosen(home, tmp_path, monkeypatch, options, environ, chosen):
+    """``sh`` stands in for a runtime: nothing is started."""
+    for name in ("GREENROOM_SANDBOX", "GREENROOM_RUNTIME"):
+        monkeypatch.delenv(name, raising=False)
+    result = run("run", "-q", *options, str(write(tmp_path, NAMED)), **environ)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{chosen}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "says"),
+    [
+        (["--sandbox", "jail"], {}, "'jail' is not one of"),
+        ([], {"GREENROOM_SANDBOX": "jail"}, "'jail' is not one of"),
+        (["--runtime", "no-such-runtime"], {}, "there is no no-such-runtime here"),
+        ([], {"GREENROOM_RUNTIME": "/no/such"}, "there is no /no/such here"),
+        (["--sandbox", "process", "--runtime", "sh"], {}, "leave one out"),
+    ],
+)
+def test_sandboxes_that_can_not_be(home, tmp_path, options, environ, says):
+    result = run("run", *options, str(write(tmp_path, NAMED)), **environ)
+    assert result.returncode == 2
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr

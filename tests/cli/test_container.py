@@ -104,7 +104,7 @@ def test_a_container_that_works_again_is_shown_at_work(home, tmp_path):
             f.remote(True)
         """,
     )
-    process = start("run", str(program))
+    process = start("run", str(program), GREENROOM_SANDBOX="process")
     wait_for(mark.exists, what="the second input runs")
     (record,) = listed()
     assert (record["state"], record["inputs_done"]) == ("RUNNING", 1)

@@ -188,7 +188,9 @@ def test_modules(tmp_path):
         ("sub/program.py", False, "there is no file sub/program.py"),
         ("no.such.module", False, "there is no module no.such.module here; for a file, write its path with .py"),
         ("nothing", True, "there is no module nothing here"),
-        ("with-dash.py", False, "with-dash.py can't be imported under the name 'with-dash'"),
+        ("two.dots.py", False, "two.dots.py can't be imported, for its name has more than one dot"),
+        ("sub", False, "there is no module sub here"),
+        ("/", False, "/ is a directory"),
         ("json.py", False, "json.py would hide the module json"),
         ("greenroom.py", False, "greenroom.py would hide the module greenroom"),
         ("notes.txt", False, "notes.txt is no Python file"),
@@ -197,7 +199,7 @@ def test_modules(tmp_path):
     ],
 )
 def test_wrong_targets(tmp_path, target, as_module, says):
-    for name in ("program.py", "with-dash.py", "json.py", "greenroom.py", "notes.txt"):
+    for name in ("program.py", "two.dots.py", "json.py", "greenroom.py", "notes.txt"):
         (tmp_path / name).write_text("")
     with pytest.raises(Misuse) as caught:
         load(target, as_module)

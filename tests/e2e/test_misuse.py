@@ -350,7 +350,7 @@ def test_print_in_an_exit_hook_after_the_server_died(home, tmp_path):
             Model().f.remote()
         """,
     )
-    process = start("run", str(program))
+    process = start("run", str(program), GREENROOM_SANDBOX="process")
     wait_for(mark.exists, what="the method runs")
     (run_directory,) = (home / "run").iterdir()
     for entry in Path("/proc").glob("[0-9]*"):
@@ -435,7 +435,7 @@ def test_wrong_token_and_garbage(home, tmp_path):
             return "undisturbed"
         """,
     )
-    process = start("run", "-q", f"{program}::f")
+    process = start("run", "-q", f"{program}::f", GREENROOM_SANDBOX="process")
     wait_for((tmp_path / "running").exists, what="the function runs")
     (path,) = (home / "run").glob("*/server.sock")
 

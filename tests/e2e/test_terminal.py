@@ -105,6 +105,7 @@ class Session:
 def session(home, tmp_path, monkeypatch):
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GREENROOM_SANDBOX", "process")  # its programs speak with the tests by files
     made: list[Session] = []
 
     def make(entry, *arguments):
@@ -198,7 +199,8 @@ def test_ctrl_c_typed_twice(session, home, tmp_path):
     assert_nothing_left(home)
 
 
-def test_timestamps_and_quiet(home, tmp_path):
+def test_timestamps_and_quiet(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("GREENROOM_SANDBOX", "process")
     target = f"{write(tmp_path, PROGRAM)}::Model.greet"
     timed = run("run", "--timestamps", target, "--name", "Ada", HERE=str(tmp_path))
     assert re.fullmatch(

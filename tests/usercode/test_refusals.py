@@ -1,9 +1,12 @@
 """SEMANTICS section 3: what is refused when a class or function is decorated, by its message, which names the fix."""
 
+import functools
+
 import pytest
 
 import greenroom
 from greenroom import InvalidError
+from greenroom.usercode.definition import describe_class
 
 
 def app():
@@ -48,6 +51,28 @@ def test_exit_with_parameters():
         @greenroom.exit()
         def close(self, kind, value, traceback):
             pass
+
+
+@pytest.mark.parametrize("parameters", ["self, *args", "self, **kwargs", "self, k=1", "self, *, k=1", "*args"])
+def test_exit_with_parameters_that_may_be_left_out(parameters):
+    names = {}
+    exec(f"def close({parameters}): ...", names)
+    with refused("no longer supported: an exit hook takes no arguments"):
+        greenroom.exit()(names["close"])
+
+
+def test_exit_below_a_decorator_of_the_users_own():
+    def logged(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    @greenroom.exit()
+    @logged
+    def close(self):
+        pass
 
 
 def test_hooks_that_are_generators_or_want_arguments():
@@ -172,6 +197,88 @@ def test_batched_beside_other_methods():
                 pass
 
 
+def test_batched_without_method():
+    batched = greenroom.batched(max_batch_size=2, wait_ms=10)
+    with refused("stands alone"):
+
+        @app().cls()
+        class Beside:
+            @batched
+            def f(self, xs):
+                return xs
+
+            @greenroom.method()
+            def g(self):
+                pass
+
+    with refused("stands alone"):
+
+        @app().cls()
+        class Two:
+            @batched
+            def f(self, xs):
+                return xs
+
+            @batched
+            def g(self, xs):
+                return xs
+
+    with refused("stands alone"):
+
+        @app().cls()
+        class BesideWeb:
+            @batched
+            def f(self, xs):
+                return xs
+
+            @greenroom.web_endpoint()
+            def g(self):
+                pass
+
+    running = app()
+
+    @running.cls(serialized=True)
+    class Alone:
+        @batched
+        def f(self, xs):
+            return xs
+
+    assert describe_class(Alone.__greenroom_raw__).batched == (2, 10)
+    assert Alone().f.local([1, 2]) == [1, 2]
+    with pytest.raises(NotImplementedError, match=r"batched.*Alone\.f"):
+        Alone().f.remote([1])
+
+
+def test_batched_where_it_can_not_be():
+    batched = greenroom.batched(max_batch_size=2, wait_ms=10)
+    for other in (greenroom.enter(), greenroom.exit(), greenroom.web_endpoint(), greenroom.asgi_app()):
+        with refused("function of its own"):
+            batched(other(lambda: None))
+        with refused("function of its own"):
+            other(batched(lambda: None))
+    with refused(r"below @method\(\)"):
+        batched(greenroom.method()(lambda self: None))
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_batch_size": "5"}, {"wait_ms": 1.5}, {"max_batch_size": 0}, {"wait_ms": -1}, {"wait_ms": "soon"}]
+)
+def test_batched_by_what_is_no_number(options):
+    with refused("max_batch_size= of at least 1 and wait_ms= of at least 0"):
+        greenroom.batched(**{"max_batch_size": 2, "wait_ms": 10, **options})
+
+
+def test_options_of_modals_that_mean_nothing_here():
+    f = lambda self: None  # noqa: E731
+    greenroom.method(keep_warm=2)(lambda self: None)
+    for decorator in (greenroom.web_endpoint, greenroom.asgi_app, greenroom.wsgi_app):
+        decorator(wait_for_response=True, custom_domains=["x.example"])(lambda: None)
+        with refused("no longer supported"):
+            decorator(wait_for_response=False)
+    marked = greenroom.web_server(8000, custom_domains=["x.example"], requires_proxy_auth=True)(f)
+    assert marked.__greenroom_marks__.web.options["custom_domains"] == ["x.example"]
+
+
 def test_factories_and_generator_endpoints():
     with refused("async"):
 
@@ -184,6 +291,11 @@ def test_factories_and_generator_endpoints():
         @greenroom.wsgi_app()
         def with_parameters(x):
             pass
+
+    for decorator in (greenroom.asgi_app, greenroom.wsgi_app):
+        for factory in (lambda x=1: None, lambda *args: None, lambda **options: None):
+            with refused("has parameters"):
+                decorator()(factory)
 
     with refused("generator"):
 
@@ -262,32 +374,33 @@ def test_later_features_record_and_are_refused_when_used():
     image = greenroom.Image.debian_slim().pip_install("fastapi")
     with image.imports():
         import not_there  # noqa: F401
-    cases = []
-    one = greenroom.App("t", image=image)
-    one.function(serialized=True)(lambda: None)
-    cases.append((one, "image"))
-    two = greenroom.App("t")
+    made = greenroom.App("t", image=image)
+    imaged = made.function(serialized=True)(lambda: None)
 
-    @two.cls(serialized=True)
+    @app().cls(serialized=True)
     class Web:
         @greenroom.web_endpoint()
         def f(self):
             pass
 
-    cases.append((two, "web endpoint"))
-    three = greenroom.App("t")
-
-    @three.cls(serialized=True)
+    @app().cls(serialized=True)
     class Build:
         @greenroom.build()
         @greenroom.enter()
+        def load(self):
+            pass
+
+        @greenroom.method()
         def f(self):
             pass
 
-    cases.append((three, "@build"))
-    for made, says in cases:
+    for use, says in (
+        (lambda: imaged.remote(), "image"),
+        (lambda: Web().f.remote(), "web endpoint"),
+        (lambda: Build().f.remote(), "build"),
+    ):
         with pytest.raises(NotImplementedError, match=says):
-            made.start()
+            use()
 
 
 def test_what_no_container_could_import():

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,3 +71,29 @@ def test_any_mix(enters, exits, on_a_loop):
         expected += [f"x{n}" for n in reversed(range(len(exits)))]
         assert len(service.exit_errors) == sum(fails for _, fails in exits)
     assert log == expected
+
+
+def test_with_in_async_code_says_what_to_write():
+    app = greenroom.App("async")
+
+    @app.cls(serialized=True)
+    class Model:
+        @greenroom.enter()
+        async def load(self):
+            pass
+
+        @greenroom.method()
+        def f(self):
+            return 1
+
+    async def wrong():
+        with Model():
+            pass
+
+    async def right():
+        async with Model() as model:
+            return model.f.local()
+
+    with pytest.raises(greenroom.exception.ExecutionError, match="`async with` it"):
+        asyncio.run(wrong())
+    assert asyncio.run(right()) == 1

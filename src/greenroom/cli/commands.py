@@ -11,6 +11,12 @@ _COMMANDS = {
     "doctor": ("greenroom.cli.doctor", "doctor", "Say what this machine can do, and what mends each lack."),
     "completion": ("greenroom.cli.completion", "completion", "Print the completion script of a shell."),
 }
+_LATER = frozenset({
+    "app", "billing", "changelog", "config", "curl", "dashboard", "deploy", "dict", "endpoint", "environment", "function",
+    "image", "launch", "nfs", "profile", "queue", "secret", "serve", "server", "setup", "shell", "skills", "token", "volume",
+    "workspace",
+})  # fmt: skip
+"""Commands of Modal's."""
 
 
 class _LazyGroup(click.Group):
@@ -18,6 +24,8 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _LATER:
+            raise NotImplementedError(f"{cmd_name} is not built yet")
         if cmd_name not in _COMMANDS:
             return None
         module, name, _ = _COMMANDS[cmd_name]

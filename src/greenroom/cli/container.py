@@ -35,7 +35,18 @@ TIMEOUT = 2.0
 _FIELDS = ("id", "app_name", "function", "state", "reason", "created_at", "inputs_done", "events")
 
 
-@click.group()
+_LATER = ("exec", "logs", "stop")
+"""Commands of Modal's."""
+
+
+class _Group(click.Group):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _LATER:
+            raise NotImplementedError(f"container {cmd_name} is not built yet")
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Group)
 def container() -> None:
     """Containers: what runs, what ran, and where the time went."""
 

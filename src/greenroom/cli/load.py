@@ -4,8 +4,10 @@ import difflib
 import importlib
 import importlib.util
 import os
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -14,6 +16,7 @@ from greenroom.cli.misuse import Misuse
 from greenroom.sdk.app import App
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
+from greenroom.sdk.program import name_of_file
 from greenroom.usercode import modal_alias
 
 T = TypeVar("T")
@@ -50,18 +53,21 @@ def import_target(path: str, as_module: bool) -> ModuleType:
     modal_alias.install()
     if as_module or _is_module(path):
         return _import_module(path)
+    if os.path.isdir(path):
+        raise Misuse(f"{path} is a directory: name a file in it, or a package that can be imported from here")
     if not os.path.isfile(path):
         if not os.path.isabs(path):
             _needs_here(path)
         raise Misuse(f"there is no file {path}{_similar_file(path)}")
     directory, file = os.path.split(os.path.abspath(path))
-    name, extension = os.path.splitext(file)
-    if extension != ".py":
+    if not file.endswith(".py"):
         raise Misuse(f"{path} is no Python file: its name has to end in .py")
-    if not name.isidentifier():
-        raise Misuse(f"{file} can't be imported under the name {name!r}: rename it, with letters, digits and _ alone")
+    name = name_of_file(path)
+    if not name:
+        raise Misuse(f"{file} can't be imported, for its name has more than one dot: rename it")
     if name in sys.stdlib_module_names or name in sys.modules or name in ("greenroom", "modal"):
         raise Misuse(f"{file} would hide the module {name} from everything that imports it: rename it")
+    _show_deprecations(name)
     sys.path.insert(0, directory)
     spec = importlib.util.spec_from_file_location(name, os.path.join(directory, file))
     assert spec is not None
@@ -91,7 +97,22 @@ def _import_module(name: str) -> ModuleType:
             found = None
         if found is None:
             raise Misuse(f"there is no module {name} here; for a file, write its path with .py")
-    return _checked(lambda: importlib.import_module(name))
+    _show_deprecations(name)
+    module = _checked(lambda: importlib.import_module(name))
+    if hasattr(module, "__path__") and not _apps_in(module) and importlib.util.find_spec(f"{name}.__main__"):
+        return _checked(lambda: importlib.import_module(f"{name}.__main__"))  # as `python -m` has it
+    return module
+
+
+def _show_deprecations(name: str) -> None:
+    """Python shows them of ``__main__`` alone, which a program that we import isn't. What the user has set stays."""
+    if not sys.warnoptions:
+        package = re.escape(name.partition(".")[0])
+        warnings.filterwarnings("default", category=DeprecationWarning, module=rf"{package}(\.|\Z)")
+
+
+def _apps_in(module: ModuleType) -> dict[str, App]:
+    return {key: value for key, value in vars(module).items() if isinstance(value, App)}
 
 
 def _needs_here(path: str) -> str:
@@ -122,7 +143,7 @@ def find(module: ModuleType, name: str, path: str) -> Found:
     Raises:
         Misuse: there is no app, no such name, or more than one.
     """
-    apps = {key: value for key, value in vars(module).items() if isinstance(value, App)}
+    apps = _apps_in(module)
     if not apps:
         raise Misuse(f"{path} has no app: it needs `app = greenroom.App()` at its top level")
     first, _, rest = name.partition(".")

@@ -18,6 +18,8 @@ from greenroom.wire.connection import MAX_SOCKET_PATH
 
 TRIAL = 20.0
 """Seconds that a command we try may take."""
+SYSTEM = "/usr/sbin:/sbin"
+"""Where a user's path may not lead, and the worker looks too."""
 LITTLE = 0.5
 """GiB of free space below which the state directory is short of it."""
 
@@ -120,16 +122,37 @@ def gpu() -> Finding:
 
 def runtime() -> Finding:
     """What starts real containers; the first that works."""
-    name, broken = "container runtime", []
-    for program in ("crun", "runc", "runsc"):
-        if (path := shutil.which(program)) is None:
+    name, (path, text) = "container runtime", _runtime("crun", "runc", "runsc")
+    return Finding(name, bool(path), f"{path} ({text})" if path else text or "none", "apt-get install crun")
+
+
+def _runtime(*programs: str) -> tuple[str, str]:
+    """The first that works, and its version; or ``""``, and what is wrong with those that are there."""
+    broken = []
+    for program in programs:
+        if (path := shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM}")) is None:
             continue
         status, out = _try([path, "--version"])
         if status == 0:
-            return Finding(name, True, f"{path} ({out.splitlines()[0] if out else 'no version'})")
+            return path, out.splitlines()[0] if out else "no version"
         broken.append(f"{path} does not run: {out.splitlines()[-1] if out else f'status {status}'}")
-    text = "; ".join(broken) or "none; containers are plain processes for now"
-    return Finding(name, False, text, "apt-get install crun")
+    return "", "; ".join(broken)
+
+
+def sandbox() -> Finding:
+    """What ``--sandbox auto`` chooses here."""
+    name, plain = "sandbox", "plain processes, which can do and see what you can"
+    if os.geteuid() != 0:
+        command = shutil.which("greenroom") or "greenroom"
+        return Finding(name, False, f"{plain}: real containers need root for now", f"sudo {command} run …")
+    path, broken = _runtime("crun", "runc")
+    if not path:
+        return Finding(name, False, f"{plain}: {broken or 'there is no crun or runc here'}", "apt-get install crun")
+    if (unshare := shutil.which("unshare")) is not None:
+        status, out = _try([unshare, "--mount", "true"])
+        if status != 0:
+            return Finding(name, False, f"{plain}: no mount namespaces: {out or f'status {status}'}")
+    return Finding(name, True, f"real containers, by {path}")
 
 
 def user_namespaces() -> Finding:
@@ -257,5 +280,5 @@ def _try(command: list[str]) -> tuple[int, str]:
 
 CHECKS: list[Callable[[], Finding]] = [
     python, state_directory, kernel, open_files, inotify, machine, gpu,
-    runtime, user_namespaces, cgroups, overlay, id_ranges, seccomp, image_tools,
+    sandbox, runtime, user_namespaces, cgroups, overlay, id_ranges, seccomp, image_tools,
 ]  # fmt: skip

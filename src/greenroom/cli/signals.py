@@ -4,6 +4,7 @@ The handlers only note and raise. What writes or sends is done by a thread: a ha
 main thread was doing, which may hold the locks that writing and sending need.
 """
 
+import atexit
 import os
 import signal
 import threading
@@ -17,24 +18,32 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """For ``with``; from the main thread."""
+    """For ``with``; from the main thread.
+
+    Once a signal has come, the process ends with its status: later ones change nothing, to its very end, but for the
+    third.
+    """
 
     def __init__(self) -> None:
         self.received: list[int] = []
         self._interrupting = True
+        self._acting = True
         self._before = {number: signal.getsignal(number) for number in _NUMBERS}
         self._reader, self._writer = os.pipe()
         self._thread = threading.Thread(target=self._act, name="greenroom-signals", daemon=True)
 
     def __enter__(self) -> "Signals":
+        atexit.register(self._ignore)  # before the program's own, so that it is called after them
         self._thread.start()
         for number in _NUMBERS:
             signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._interrupting = self._acting = False
+        if not self.received:
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
         os.close(self._writer)
         self._thread.join()
         os.close(self._reader)
@@ -52,9 +61,16 @@ class Signals:
         self.received.append(number)
         if len(self.received) > 2:
             os._exit(128 + self.received[0])
-        os.write(self._writer, b"!")
+        if self._acting:
+            os.write(self._writer, b"!")
         if self._interrupting:
             raise KeyboardInterrupt
+
+    def _ignore(self) -> None:
+        """Python's own end gives the signals back to the kernel, which would kill by the next one."""
+        if self.received:
+            for number in _NUMBERS:
+                signal.signal(number, signal.SIG_IGN)
 
     def _act(self) -> None:
         if not os.read(self._reader, 1):

@@ -22,13 +22,23 @@ def main_module_name() -> str:
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.name and spec.name != "__main__":
-        name: str = spec.name
-        return name.removesuffix(".__main__") if name.endswith(".__main__") else name
+        return str(spec.name)
     path = getattr(main, "__file__", None)
     if not path or not path.endswith(".py") or not os.path.isfile(path):
         return ""
-    stem = os.path.splitext(os.path.basename(path))[0]
-    return stem if stem.isidentifier() else ""
+    return name_of_file(path)
+
+
+def name_of_file(path: str) -> str:
+    """The name under which a program's file is imported: its stem; ``""`` where that can't be one, for it has a dot.
+
+    The ``__main__.py`` of a directory that is run (``python directory``) is called after the directory.
+    """
+    directory, file = os.path.split(os.path.abspath(path))
+    stem = os.path.splitext(file)[0]
+    if stem == "__main__":
+        stem = f"{os.path.basename(directory).replace('.', '_')}__main__"
+    return "" if "." in stem else stem
 
 
 def module_name(definition: Any) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from greenroom.model.errors import InvalidError
+from greenroom.usercode.code import is_async, is_generator, required_parameters
+from greenroom.usercode.context import is_local
 from greenroom.usercode.hooks import (
     MISSING,
     Batched,
@@ -13,10 +15,7 @@ from greenroom.usercode.hooks import (
     Method,
     Parameter,
     Web,
-    is_async,
-    is_generator,
     marks_of,
-    required_parameters,
 )
 
 PARAMETER_TYPES: dict[Any, type] = {kind: kind for kind in (str, int, bool, bytes)} | {
@@ -86,13 +85,14 @@ def describe_class(
     """Read a class.
 
     Args:
-        warn: warn of what is deprecated or surprising; the decorator does, a container need not.
+        warn: warn of what is deprecated or surprising, unless this is a container: it has been said at home.
 
     Raises:
         InvalidError: it isn't a class, or its decorators contradict each other.
     """
     if not isinstance(cls, type):
         raise InvalidError(f"@app.cls goes on a class, not on {_describe(cls)}: use @app.function for a function")
+    warn = warn and is_local()
     members = _members(cls)
     hooks = {name: marks for name, (marks, _) in members.items() if marks.is_hook}
     if warn:
@@ -115,7 +115,7 @@ def describe_class(
     enter += [name for name, kind in legacy.items() if kind == "enter"]
     exits = [name for name, marks in current.items() if marks.exit]
     exits = [*[name for name, kind in legacy.items() if kind == "exit"], *reversed(exits)]
-    methods = {name: found for name, (_, found) in members.items() if isinstance(found, Method)}
+    methods = {name: _as_method(name, found) for name, (marks, found) in members.items() if _is_method(marks, found)}
     web = {name: marks.web for name, (marks, _) in members.items() if marks.web is not None}
     batched = next((found.marks.batched for found in methods.values() if found.marks.batched), None)
     parameters = _parameters(cls)
@@ -157,6 +157,19 @@ def _members(cls: type) -> dict[str, tuple[Marks, Any]]:
                 if isinstance(kept, Method):
                     del members[name]
     return members
+
+
+def _is_method(marks: Marks, found: Any) -> bool:
+    return isinstance(found, Method) or marks.batched is not None
+
+
+def _as_method(name: str, found: Any) -> Method:
+    """``@batched`` makes a method by itself, but can't see whether it is on one."""
+    if isinstance(found, Method):
+        return found
+    made = Method(found)
+    made.name = name
+    return made
 
 
 def _warn_of_overrides(cls: type, hooks: dict[str, Marks]) -> None:

@@ -10,14 +10,12 @@ from types import MethodType
 from typing import Any, NamedTuple, TypeVar
 
 from greenroom.model.errors import InvalidError
+from greenroom.usercode.code import is_async, is_generator, parameters_after, required_parameters
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARKS = "__greenroom_marks__"
 _order = count(1)
-COROUTINE = 0x80
-ASYNC_GENERATOR = 0x200
-GENERATOR = 0x20
 
 
 class Build(NamedTuple):
@@ -71,24 +69,6 @@ def marks_of(function: Any) -> Marks:
     """What is recorded on ``function``."""
     marks = getattr(function, _MARKS, None)
     return marks if isinstance(marks, Marks) else Marks()
-
-
-def code_flags(function: Any) -> int:
-    """The flags of a function's code; 0 for what has none."""
-    while hasattr(function, "__wrapped__") and not hasattr(function, "__code__"):
-        function = function.__wrapped__
-    code = getattr(function, "__code__", None)
-    return code.co_flags if code is not None else 0
-
-
-def is_async(function: Any) -> bool:
-    """A coroutine function or an async generator function."""
-    return bool(code_flags(function) & (COROUTINE | ASYNC_GENERATOR))
-
-
-def is_generator(function: Any) -> bool:
-    """A generator function, async or not."""
-    return bool(code_flags(function) & (GENERATOR | ASYNC_GENERATOR))
 
 
 class Method:
@@ -183,34 +163,19 @@ def _hook(decorator: str, given: Any) -> Any:
         raise InvalidError(
             f"@{decorator} on {name}, which is a generator: a hook runs to its end, so use return, not yield"
         )
-    required = required_parameters(function, skip=1)
-    if decorator == "exit" and (required or _positional_count(function) > 1):
+    if marks_of(function).batched is not None:
+        raise InvalidError(f"@{decorator} on {name}, which is @batched: give the hook a function of its own")
+    if decorator == "exit" and (extra := parameters_after(1, function)):
         raise InvalidError(
-            f"@exit on {name} with parameters is no longer supported: an exit hook takes no arguments but self"
+            f"@exit on {name} with parameters ({', '.join(extra)}) is no longer supported: an exit hook takes no "
+            "arguments but self"
         )
-    if required:
+    if required := required_parameters(function, skip=1):
         raise InvalidError(
             f"@{decorator} on {name}, which needs {', '.join(required)}: a hook is called with self alone; "
             "give the parameters defaults, or use greenroom.parameter()"
         )
     return function
-
-
-def required_parameters(function: Any, skip: int = 0) -> list[str]:
-    """Names of the parameters without defaults, after the first ``skip``."""
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return []
-    positional = list(code.co_varnames[: code.co_argcount])
-    defaults = len(function.__defaults__ or ())
-    required = positional[skip : len(positional) - defaults]
-    keyword = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    return [*required, *(name for name in keyword if name not in (function.__kwdefaults__ or {}))]
-
-
-def _positional_count(function: Any) -> int:
-    code = getattr(function, "__code__", None)
-    return code.co_argcount if code is not None else 0
 
 
 def enter(*args: Any, snap: bool = False, **unknown: Any) -> Callable[[F], F]:
@@ -251,8 +216,13 @@ def build(*args: Any, force: bool = False, timeout: float = 86400, **unknown: An
     return lambda given: _mark("build", _hook("build", given), build=Build(force, timeout))
 
 
-def method(*args: Any, is_generator: bool | None = None, **unknown: Any) -> Callable[[Callable[..., Any]], Method]:
-    """Make this method callable from afar: ``Model().predict.remote(x)``."""
+def method(
+    *args: Any, is_generator: bool | None = None, keep_warm: int | None = None, **unknown: Any
+) -> Callable[[Callable[..., Any]], Method]:
+    """Make this method callable from afar: ``Model().predict.remote(x)``.
+
+    ``keep_warm`` is taken and ignored, as the older Modal did that had it: ``@app.cls`` has ``min_containers``.
+    """
     _no_parentheses("method", args)
     _unknown("method", unknown, "is_generator=")
 
@@ -285,27 +255,38 @@ def parameter(*args: Any, default: Any = MISSING, init: bool = True, **unknown: 
     return Parameter(default, init)
 
 
-def concurrent(
-    *args: Any, max_inputs: int = 0, target_inputs: int | None = None, **unknown: Any
-) -> Callable[[Any], Any]:
+def concurrent(*args: Any, max_inputs: int = 0, target_inputs: int | None = None, **unknown: Any) -> Callable[[F], F]:
     """Let one container run up to ``max_inputs`` inputs at once; the autoscaler aims at ``target_inputs`` of them."""
     _no_parentheses("concurrent", args)
     _unknown("concurrent", unknown, "max_inputs=, target_inputs=")
     if not isinstance(max_inputs, int) or max_inputs < 1:
         raise InvalidError("@concurrent needs max_inputs=, a number of at least 1")
     target = max_inputs if target_inputs is None else target_inputs
-    if not 1 <= target <= max_inputs:
+    if not isinstance(target, int) or not 1 <= target <= max_inputs:
         raise InvalidError(f"@concurrent(target_inputs={target}) must lie between 1 and max_inputs={max_inputs}")
     return lambda given: _on_class_or_function("concurrent", given, concurrent=Concurrent(max_inputs, target))
 
 
-def batched(*args: Any, max_batch_size: int = 0, wait_ms: int = -1, **unknown: Any) -> Callable[[Any], Any]:
-    """Gather inputs into lists of up to ``max_batch_size``, waiting up to ``wait_ms`` milliseconds."""
+def batched(*args: Any, max_batch_size: int = 0, wait_ms: int = -1, **unknown: Any) -> Callable[[F], F]:
+    """Gather inputs into lists of up to ``max_batch_size``, waiting up to ``wait_ms`` milliseconds.
+
+    On a function, or on the one method of a class, which need not be a ``@method()`` too.
+    """
     _no_parentheses("batched", args)
     _unknown("batched", unknown, "max_batch_size=, wait_ms=")
-    if max_batch_size < 1 or wait_ms < 0:
-        raise InvalidError("@batched needs max_batch_size= of at least 1 and wait_ms= of at least 0")
-    return lambda given: _mark("batched", given, batched=Batched(max_batch_size, wait_ms))
+    if not isinstance(max_batch_size, int) or not isinstance(wait_ms, int) or max_batch_size < 1 or wait_ms < 0:
+        raise InvalidError("@batched needs max_batch_size= of at least 1 and wait_ms= of at least 0, whole numbers")
+
+    def decorate(given: Any) -> Any:
+        if isinstance(given, Method):
+            raise InvalidError(f"@batched on {given.__qualname__}: it goes below @method(), next to the definition")
+        marks = marks_of(given)
+        if marks.is_hook or marks.web is not None:
+            what = "a lifecycle hook" if marks.is_hook else "a web endpoint"
+            raise InvalidError(f"@batched on {given.__qualname__}, which is {what}: give it a function of its own")
+        return _mark("batched", given, batched=Batched(max_batch_size, wait_ms))
+
+    return decorate
 
 
 def _on_class_or_function(decorator: str, given: Any, **changes: Any) -> Any:
@@ -337,10 +318,12 @@ def _web(decorator: str, kind: str, args: tuple[Any, ...], options: dict[str, An
             raise InvalidError(f"@{decorator} on {name}, which is a lifecycle hook: give it a function of its own")
         if marks.web is not None:
             raise InvalidError(f"{name} has two web decorators; one is enough")
+        if marks.batched is not None:
+            raise InvalidError(f"@{decorator} on {name}, which is @batched: give it a function of its own")
         if kind in ("asgi", "wsgi"):
             if is_async(function):
                 raise InvalidError(f"@{decorator} on {name}, which is async: write a plain def that returns the app")
-            if required_parameters(function, skip=1 if "." in name.rpartition("<locals>.")[2] else 0):
+            if parameters_after(1 if "." in name.rpartition("<locals>.")[2] else 0, function):
                 raise InvalidError(f"@{decorator} on {name}, which has parameters: the factory takes none but self")
         if kind == "endpoint" and is_generator(function):
             raise InvalidError(
@@ -361,8 +344,8 @@ def fastapi_endpoint(
     **unknown: Any,
 ) -> Callable[[F], F]:
     """Answer HTTP requests with this function, through FastAPI."""
-    _unknown("fastapi_endpoint", unknown, "method=, label=, docs=, requires_proxy_auth=")
-    options = {"method": method, "label": label, "docs": docs, "requires_proxy_auth": requires_proxy_auth}
+    _unknown("fastapi_endpoint", unknown, "method=, label=, docs=, requires_proxy_auth=, custom_domains=")
+    options = {"method": method, "docs": docs, **_address(label, requires_proxy_auth, custom_domains)}
     return _web("fastapi_endpoint", "endpoint", args, options)
 
 
@@ -373,35 +356,66 @@ def web_endpoint(
     docs: bool = False,
     requires_proxy_auth: bool = False,
     custom_domains: Any = None,
+    wait_for_response: bool = True,
     **unknown: Any,
 ) -> Callable[[F], F]:
     """The older name of :func:`fastapi_endpoint`."""
-    _unknown("web_endpoint", unknown, "method=, label=, docs=, requires_proxy_auth=")
-    options = {"method": method, "label": label, "docs": docs, "requires_proxy_auth": requires_proxy_auth}
+    _unknown("web_endpoint", unknown, "method=, label=, docs=, requires_proxy_auth=, custom_domains=")
+    _waits("web_endpoint", wait_for_response)
+    options = {"method": method, "docs": docs, **_address(label, requires_proxy_auth, custom_domains)}
     return _web("web_endpoint", "endpoint", args, options)
 
 
 def asgi_app(
-    *args: Any, label: str | None = None, requires_proxy_auth: bool = False, custom_domains: Any = None, **unknown: Any
+    *args: Any,
+    label: str | None = None,
+    requires_proxy_auth: bool = False,
+    custom_domains: Any = None,
+    wait_for_response: bool = True,
+    **unknown: Any,
 ) -> Callable[[F], F]:
     """Serve the ASGI application that this function returns."""
-    _unknown("asgi_app", unknown, "label=, requires_proxy_auth=")
-    return _web("asgi_app", "asgi", args, {"label": label, "requires_proxy_auth": requires_proxy_auth})
+    _unknown("asgi_app", unknown, "label=, requires_proxy_auth=, custom_domains=")
+    _waits("asgi_app", wait_for_response)
+    return _web("asgi_app", "asgi", args, _address(label, requires_proxy_auth, custom_domains))
 
 
 def wsgi_app(
-    *args: Any, label: str | None = None, requires_proxy_auth: bool = False, custom_domains: Any = None, **unknown: Any
+    *args: Any,
+    label: str | None = None,
+    requires_proxy_auth: bool = False,
+    custom_domains: Any = None,
+    wait_for_response: bool = True,
+    **unknown: Any,
 ) -> Callable[[F], F]:
     """Serve the WSGI application that this function returns."""
-    _unknown("wsgi_app", unknown, "label=, requires_proxy_auth=")
-    return _web("wsgi_app", "wsgi", args, {"label": label, "requires_proxy_auth": requires_proxy_auth})
+    _unknown("wsgi_app", unknown, "label=, requires_proxy_auth=, custom_domains=")
+    _waits("wsgi_app", wait_for_response)
+    return _web("wsgi_app", "wsgi", args, _address(label, requires_proxy_auth, custom_domains))
 
 
 def web_server(
-    port: Any = None, *, startup_timeout: float = 5.0, label: str | None = None, **unknown: Any
+    port: Any = None,
+    *,
+    startup_timeout: float = 5.0,
+    label: str | None = None,
+    requires_proxy_auth: bool = False,
+    custom_domains: Any = None,
+    **unknown: Any,
 ) -> Callable[[F], F]:
-    """Serve what this function starts on ``port``."""
-    _unknown("web_server", unknown, "port, startup_timeout=, label=")
+    """Serve what this function starts on ``port``, within ``startup_timeout`` seconds."""
+    _unknown("web_server", unknown, "port, startup_timeout=, label=, requires_proxy_auth=, custom_domains=")
     if not isinstance(port, int) or not 1 <= port <= 65535:
         raise InvalidError("@web_server needs a port: write @web_server(8000)")
-    return _web("web_server", "server", (), {"port": port, "startup_timeout": startup_timeout, "label": label})
+    options = {"port": port, "startup_timeout": startup_timeout}
+    return _web("web_server", "server", (), {**options, **_address(label, requires_proxy_auth, custom_domains)})
+
+
+def _address(label: str | None, requires_proxy_auth: bool, custom_domains: Any) -> dict[str, Any]:
+    return {"label": label, "requires_proxy_auth": requires_proxy_auth, "custom_domains": custom_domains}
+
+
+def _waits(decorator: str, wait_for_response: bool) -> None:
+    """Of Modal's past: the answer has long been what is waited for."""
+    if not wait_for_response:
+        raise InvalidError(f"@{decorator}(wait_for_response=False) is no longer supported: leave it out")

@@ -16,6 +16,12 @@ def is_importing() -> bool:
     return _depth > 0
 
 
+def is_imported_anew() -> bool:
+    """Whether multiprocessing imports the program's main module once more, in a process that it starts."""
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and getattr(processes.current_process(), "_inheriting", False)
+
+
 def import_program(name: str) -> ModuleType:
     """Import the user's module, up to where it would run an app itself."""
     global _depth

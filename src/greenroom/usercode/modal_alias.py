@@ -1,11 +1,14 @@
 """``import modal`` answered with greenroom: for programs written for Modal, under our CLI and in our containers."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
+
+from greenroom.usercode.context import inside
 
 _SUBMODULES = {
     "app", "billing", "call_graph", "client", "cloud_bucket_mount", "cls", "cluster", "config", "container_process", "dict",
@@ -30,9 +33,9 @@ class _Finder:
         return None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """``modal`` has greenroom's names; ``modal.exception`` is its errors."""
-        if spec.name == "modal.exception":
-            return importlib.import_module("greenroom.model.errors")
+        """``modal`` has greenroom's names; ``modal.exception`` is its errors, ``modal.gpu`` its ``gpu``."""
+        if spec.name in ("modal.exception", "modal.gpu"):
+            return getattr(importlib.import_module("greenroom"), spec.name[6:])  # type: ignore[no-any-return]
         module = ModuleType(spec.name)
         find = _find if spec.name == "modal" else _find_below
         module.__getattr__ = lambda name: find(spec.name, name)  # type: ignore[method-assign]
@@ -65,10 +68,25 @@ def _find_below(module: str, name: str) -> Any:
 _finder = _Finder()
 
 
+def shim_directory() -> str:
+    """Where on a path ``modal`` has to be looked for, so that an interpreter without our finder gets it too."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "modal_path")
+
+
 def install() -> None:
-    """From now on in this process; may be called again."""
+    """From now on in this process; may be called again.
+
+    Processes that multiprocessing starts take ``sys.path`` along; inside a container, ``$PYTHONPATH`` reaches every
+    other interpreter too.
+    """
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     for name in [name for name in sys.modules if name == "modal" or name.startswith("modal.")]:
         if getattr(sys.modules[name].__spec__, "loader", None) is not _finder:
             del sys.modules[name]
+    shim = shim_directory()
+    if shim not in sys.path:
+        sys.path.insert(1, shim)  # after the program's own files, before all that is installed
+    if inside() is not None:
+        others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != shim]
+        os.environ["PYTHONPATH"] = os.pathsep.join([shim, *others])
