@@ -1,6 +1,7 @@
 """Real containers: an OCI runtime starts each in namespaces of its own, on a root of its own, within a control group."""
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -24,6 +25,7 @@ from greenroom.worker.sandbox.base import Descriptors, Launch
 from greenroom.worker.sandbox.oci_config import CAPABILITIES, Contained, config
 from greenroom.worker.sandbox.runtimes import Runtime
 from greenroom.worker.sandbox.seccomp import filters
+from greenroom.worker.sandbox.seccomp_bpf import cached_program
 
 BASE = Path("/run/greenroom")
 """An empty directory on the host; within the worker's mount namespace, a file system of its own."""
@@ -65,6 +67,8 @@ class OciSandboxes:
         shared = [path for path in settings.shared_dirs.split(":") if path]
         self.ground = Ground(BASE, host, scratch, image, owner, str(server), shared)
         self.seccomp = filters(CAPABILITIES)
+        program = cached_program(self.seccomp, home / "cache") if runtime.name.startswith("crun") else None
+        self.seccomp_program = base64.b64encode(program).decode() if program is not None else ""
         self.cgroups: Cgroups | None = None
         self.keeps_limits = ""
         try:
@@ -146,6 +150,7 @@ class OciSandbox:
             block_network=launch.limits.block_network,
             cgroup=self._cgroup.path if self._cgroup is not None and place.runtime.own_cgroup else "",
             seccomp=place.seccomp,
+            seccomp_program=place.seccomp_program,
         )
         (directory / "config.json").write_text(json.dumps(config(contained)))
         command = [
