@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.container_state import LIVE, ContainerEvent, ContainerState, next_state
 from greenroom.model.ids import new_id
+from greenroom.server.admission import Need
 from greenroom.server.clock import Clock, Timer
 
 if TYPE_CHECKING:
@@ -99,6 +100,12 @@ class Container:
     def coming(self) -> bool:
         """Whether it takes inputs now or soon."""
         return self.state in _COMING
+
+    @property
+    def need(self) -> Need:
+        """What it takes of the machine."""
+        spec = self.pool.function.spec
+        return Need(spec.cpu, spec.memory)
 
     @property
     def starting(self) -> bool:

@@ -20,12 +20,13 @@ from greenroom.server.containers import Container
 from greenroom.server.disk import Disk
 from greenroom.server.lifecycle import Lifecycle
 from greenroom.server.machine import Machine
-from greenroom.server.peers import ClientPeer, Visitor, WorkerPeer
+from greenroom.server.peers import ClientPeer, Visitor
 from greenroom.server.pools import Function
 from greenroom.server.records import Records
 from greenroom.server.spawn import spawn_worker
+from greenroom.server.worker_peer import WorkerPeer
 from greenroom.wire.loop_connection import Turn
-from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown
+from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
 
 BACKLOG_LIMIT = 8 * 1024**2
 """Bytes of output that a client may leave unread before its containers' output waits in files."""
@@ -64,8 +65,11 @@ class Server:
         self._lock = lock
         self.socket_path = str(run / "server.sock")
         self.turn = Turn(loop)
-        self.lifecycle = Lifecycle(clock or LoopClock(loop), settings, machine.cores, self._publish)
+        self.lifecycle = Lifecycle(clock or LoopClock(loop), settings, machine, self._publish)
+        self.lifecycle.say = lambda container, text: self.say_once(container.pool.function.app, text)
         self.lifecycle.ended = self._container_ended
+        self.sandbox = WorkerReady("", "", "")
+        """What the worker says that containers run in."""
         self.bundles = Bundles(home / "code")
         self.apps: dict[str, App] = {}
         self.functions: dict[str, Function] = {}
@@ -211,6 +215,14 @@ class Server:
         if text not in app.said:
             app.said.add(text)
             app.tell(Notice(text))
+
+    def say_what_is_missing(self, function: Function) -> None:
+        """What a function asked for that its containers don't have here, said once."""
+        if self.sandbox.lacks:
+            self.say_once(function.app, self.sandbox.lacks)
+        limits = function.spec.limits
+        if self.sandbox.keeps_limits and (limits.cpu_limit or limits.memory_limit):
+            self.say_once(function.app, f"limits of cpu= and memory= are not kept: {self.sandbox.keeps_limits}")
 
     # ---- containers ----
 

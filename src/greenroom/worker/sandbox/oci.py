@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from greenroom.model.settings import Settings
 from greenroom.worker import mounts
-from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, read_layout
+from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, group_name, read_layout
 from greenroom.worker.environment import contained_environment
 from greenroom.worker.host_image import look
 from greenroom.worker.id_range import id_range
@@ -97,16 +96,6 @@ class OciSandboxes:
         """The mounts go with this process."""
         if self.cgroups is not None:
             self.cgroups.close()
-
-
-def group_name(home: Path, run: Path) -> str:
-    """A run's control group: the state directory's mark, then the run's name."""
-    return f"{home_mark(home)}-{run.name}"
-
-
-def home_mark(home: Path) -> str:
-    """What tells one state directory's control groups from another's."""
-    return hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
 
 
 class OciSandbox:
