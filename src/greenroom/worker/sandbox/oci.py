@@ -68,6 +68,8 @@ class OciSandboxes:
         self.seccomp = filters(CAPABILITIES)
         program = cached_program(self.seccomp, home / "cache") if runtime.name.startswith("crun") else None
         self.seccomp_program = base64.b64encode(program).decode() if program is not None else ""
+        self.starting: set[int] = set()
+        """Runtimes at work."""
         self.cgroups: Cgroups | None = None
         self.keeps_limits = ""
         try:
@@ -149,9 +151,14 @@ class OciSandbox:
         ]  # fmt: skip
         joins = self._cgroup.joins() if self._cgroup is not None else []
         pid = _spawn(["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins, *command], launch.output, descriptors)
-        _when_ended(pid, lambda status: self._runtime_ended(status, started, failed))
+        place.starting.add(pid)
+        _when_ended(pid, lambda status: self._runtime_ended(pid, status, started, failed))
 
-    def _runtime_ended(self, status: int, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
+    def _runtime_ended(
+        self, pid: int, status: int, started: Callable[[int], None], failed: Callable[[str], None]
+    ) -> None:
+        self._place.starting.discard(pid)
+        _reap_strays(self._place.starting)
         self._root.detach()
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
@@ -187,6 +194,15 @@ def _adopt_what_runtimes_leave() -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(_BECOME_PARENT, 1, 0, 0, 0)
+
+
+def _reap_strays(awaited: set[int]) -> None:
+    """Runtimes leave helpers of theirs behind, dead already; nobody else waits for those."""
+    for task in Path("/proc/self/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            with contextlib.suppress(ChildProcessError):
+                if pid not in awaited:
+                    os.waitpid(pid, os.WNOHANG)
 
 
 def _unmount_unified_beside_v1() -> None:
