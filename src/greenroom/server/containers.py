@@ -29,6 +29,7 @@ class Container:
         "created_at",
         "data",
         "deadline",
+        "enter",
         "errors",
         "events",
         "fault",
@@ -72,6 +73,8 @@ class Container:
         self.inputs_done = 0
         self.log_bytes = 0
         self.pid = 0
+        self.enter: list[str] = []
+        """See ``wire.messages.EnterContainer``."""
         self.imported = False
         """Its start has cost what a start costs; what its constructor and hooks wait for is the user's."""
         self.was_ready = False

@@ -72,6 +72,8 @@ class Server:
         """What the worker says that containers run in."""
         self.bundles = Bundles(home / "code")
         self.apps: dict[str, App] = {}
+        self._stopping: dict[str, list[tuple[ClientPeer, int]]] = {}
+        """Who asked for the stop of a container, and the number of the request."""
         self.functions: dict[str, Function] = {}
         self.visitors: set[Visitor] = set()
         self.finished: asyncio.Future[None] = loop.create_future()
@@ -231,8 +233,15 @@ class Server:
         reason = container.fault or container.stop_reason
         function.app.tell(ContainerChanged(container.id, function.spec.name, str(container.state), str(event), reason))
 
+    def stop_container(self, container: Container, request: tuple[ClientPeer, int]) -> None:
+        """Stop it in order; answer ``request`` once it has ended."""
+        self._stopping.setdefault(container.id, []).append(request)
+        self.lifecycle.stop(container, "stopped by `greenroom container stop`", cancel=True)
+
     def _container_ended(self, container: Container) -> None:
         self.lifecycle.containers.forget(container)
+        for peer, rid in self._stopping.pop(container.id, ()):
+            peer.send(Done(rid, {"reason": container.fault or container.stop_reason}))
         if container.pid:
             record = container.record(self.id)
             self.disk.do(lambda: self._records.write(record), self._record_written)

@@ -107,6 +107,8 @@ class ClientPeer:
             m.FollowApp: self._follow_app,
             m.StopApp: self._stop_app,
             m.ListContainers: self._list_containers,
+            m.StopContainer: self._stop_container,
+            m.EnterContainer: self._enter_container,
             m.Shutdown: self._shutdown,
         }
         self._handlers = calls if inside is not None else {**calls, **own}
@@ -302,6 +304,21 @@ class ClientPeer:
     def _list_containers(self, message: m.ListContainers, payloads: list[Payload]) -> None:
         records = [c.record(self._server.id) for c in self._server.lifecycle.containers.by_id.values()]
         self._done(message.rid, containers=records)
+
+    def _live_container(self, container_id: str) -> Container:
+        container = self._server.lifecycle.containers.by_id.get(container_id)
+        if container is None or not container.live:
+            raise NotFoundError(f"no container {container_id} lives on this server")
+        return container
+
+    def _stop_container(self, message: m.StopContainer, payloads: list[Payload]) -> None:
+        self._server.stop_container(self._live_container(message.container_id), (self, message.rid))
+
+    def _enter_container(self, message: m.EnterContainer, payloads: list[Payload]) -> None:
+        container = self._live_container(message.container_id)
+        if not container.pid:
+            raise InvalidError(f"the container {container.id} has not started yet; try again in a moment")
+        self._done(message.rid, command=container.enter, pid=container.pid)
 
     def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
         self._server.shut_down("asked to by a client", lambda: self._done(message.rid))

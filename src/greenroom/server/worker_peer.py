@@ -85,7 +85,7 @@ class WorkerPeer:
 
     def _started(self, message: m.ContainerStarted, payloads: list[Payload]) -> None:
         if (container := self._container(message.container_id)) is not None:
-            container.pid = message.pid
+            container.pid, container.enter = message.pid, message.enter
 
     def _container_log(self, message: m.ContainerLog, payloads: list[Payload]) -> None:
         container = self._container(message.container_id)

@@ -10,6 +10,10 @@ from greenroom.worker.cgroups import LeftGroups, Unavailable, group_name, home_m
 from greenroom.worker.processes import RUN, kill, marked_processes
 from greenroom.worker.removal import remove_tree
 
+LOGS = 500
+"""Ended containers whose output is kept."""
+LOGS_ROOM = 256 * 1024**2
+"""Bytes of disk that it takes at the most."""
 BEING_MADE = 60.0
 """Seconds that a run directory may be incomplete, since its server may be about to start."""
 
@@ -23,9 +27,19 @@ def sweep(home: Path, patience: float) -> list[str]:
     """
     remove_abandoned(home / "code")
     remove_unused(home / "code")
+    drop_old_logs(home / "logs")
     removed = [run.name for run in (home / "run").glob("*") if _Leftover(home, run).clear(patience)]
     _remove_groups_without_run(home)
     return removed
+
+
+def drop_old_logs(logs: Path, most: int = LOGS, room: int = LOGS_ROOM) -> None:
+    """Keep what the latest containers printed: ``most`` files at the most, which take ``room`` bytes of disk at the most."""
+    found = [(path.stat(), path) for path in logs.glob("*.log")]
+    for number, (stat, path) in enumerate(sorted(found, key=lambda pair: -pair[0].st_mtime)):
+        room -= stat.st_blocks * 512
+        if number >= most or room < 0:
+            path.unlink(missing_ok=True)
 
 
 class _Leftover:

@@ -145,12 +145,11 @@ class OciSandbox:
         )
         (directory / "config.json").write_text(json.dumps(config(contained)))
         command = [
-            place.runtime.program, "--root", str(BASE / "state"), "--log", str(directory / "log"), *place.runtime.options,
+            *self._runtime(), "--log", str(directory / "log"), *place.runtime.options,
             "run", "--detach", "--pid-file", str(directory / "pid"), "--bundle", str(directory),
             "--preserve-fds", str(len(descriptors)), launch.container_id,
         ]  # fmt: skip
-        joins = self._cgroup.joins() if self._cgroup is not None else []
-        pid = _spawn(["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins, *command], launch.output, descriptors)
+        pid = _spawn([*self._join(), *command], launch.output, descriptors)
         place.starting.add(pid)
         _when_ended(pid, lambda status: self._runtime_ended(pid, status, started, failed))
 
@@ -176,6 +175,18 @@ class OciSandbox:
         if self._cgroup is not None:
             return self._cgroup.processes()
         return marked_processes({CONTAINER: self._container_id})
+
+    def enter(self) -> list[str]:
+        """From wherever the person is into this process's mounts, where the runtime knows the container, and into its group."""
+        nsenter = ["nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--"]
+        return [*nsenter, *self._join(), *self._runtime(), *self._place.runtime.options, "exec"]
+
+    def _runtime(self) -> list[str]:
+        return [self._place.runtime.program, "--root", str(BASE / "state")]
+
+    def _join(self) -> list[str]:
+        joins = self._cgroup.joins() if self._cgroup is not None else []
+        return ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins]
 
     def cause(self) -> str:
         """Whether it was its memory."""
