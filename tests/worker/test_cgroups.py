@@ -91,7 +91,8 @@ def test_version_2_passes_controllers_on_and_writes_limits_beside_each_other(tmp
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+memory +pids"
     assert (tmp_path / ROOT / "a-run" / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
     group = groups.group("ta-1")
-    group.acquire(Limits(memory_limit=2))
+    group.acquire()
+    group.limit(Limits(memory_limit=2))
     own = tmp_path / ROOT / "a-run" / "ta-1"
     assert {path.name: path.read_text() for path in own.iterdir()} == {"memory.max": "2097152", "pids.max": "9"}
     assert group.joins() == [str(own / "cgroup.procs")]
@@ -120,7 +121,7 @@ def groups(layout):
 
 def test_what_joined_is_found_and_ended(layout, groups):
     group = groups.group("ta-1")
-    group.acquire(Limits(memory_limit=64))
+    group.acquire()
     script = "; ".join(f"echo 0 > {path}" for path in group.joins())
     with subprocess.Popen(["sh", "-c", f"{script}; sleep 1000 & exec sleep 1000"]) as process:
         wait_for(lambda: len(group.processes()) == 2)
@@ -131,6 +132,7 @@ def test_what_joined_is_found_and_ended(layout, groups):
         assert process.wait(10) == -9
     assert group.processes() == []
     assert not any(Path(path).exists() for path in group.joins())
+    groups.group("ta-2").acquire()
     groups.close()
     assert f"test-{os.getpid()}" not in runs_with_groups(layout)
 
@@ -139,8 +141,8 @@ def test_two_hundred_leftovers_go_and_no_other_programs(layout):
     name, other = f"test-{os.getpid()}-left", f"test-{os.getpid()}-other"
     left, kept = Cgroups(layout, name, 9), Cgroups(layout, other, 9)
     for number in range(200):
-        left.group(f"ta-{number}").acquire(Limits())
-    kept.group("ta-1").acquire(Limits())
+        left.group(f"ta-{number}").acquire()
+    kept.group("ta-1").acquire()
     LeftGroups(layout, name).remove()
     assert name not in runs_with_groups(layout)
     assert other in runs_with_groups(layout)

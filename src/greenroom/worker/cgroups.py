@@ -1,7 +1,7 @@
 """Control groups: a container's share of the machine, its limits, and every process that it ever started.
 
 Version 1, version 2, and version 1 with an empty version 2 beside it ("hybrid"). A container's group is
-``greenroom/<run>/<container>`` in each hierarchy that is used; processes join it before the runtime is executed, and are
+``greenroom/<run>/<name>`` in each hierarchy that is used; processes join it before the runtime is executed, and are
 killed by it when everything else fails.
 """
 
@@ -98,7 +98,7 @@ def limit_files(version: int, limits: Limits, pids: int) -> dict[str, dict[str, 
 
 
 class Cgroups:
-    """The groups of one server's containers.
+    """The groups of one run's containers.
 
     Args:
         name: of the server's run, different from every other run's on this machine.
@@ -139,15 +139,13 @@ class Cgroups:
         if wanted:
             (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
 
-    def group(self, container_id: str) -> "Cgroup":
-        """A container's."""
-        return Cgroup(self.layout, f"{ROOT}/{self._name}/{container_id}", self._pids)
+    def group(self, name: str) -> "Cgroup":
+        """One of this run's."""
+        return Cgroup(self.layout, f"{ROOT}/{self._name}/{name}", self._pids)
 
     def close(self) -> None:
-        """Remove the run's own, when nothing is left in it."""
-        for hierarchy in self.layout.everywhere:
-            _remove(Path(hierarchy, ROOT, self._name))
-            _remove(Path(hierarchy, ROOT))  # unless another run has groups there
+        """The run is over: remove them all, those of a worker before this one too."""
+        LeftGroups(self.layout, self._name).remove()
 
 
 class Cgroup:
@@ -159,18 +157,26 @@ class Cgroup:
         self._pids = pids
         self._limits = Limits()
 
-    def acquire(self, limits: Limits) -> None:
-        """Make it, with these limits; raises OSError, and then it isn't there."""
-        self._limits = limits
+    @property
+    def name(self) -> str:
+        """Within its run."""
+        return self.path.rpartition("/")[2]
+
+    def acquire(self) -> None:
+        """Make it, without limits; raises OSError, and then it isn't there."""
         try:
             for hierarchy in self._layout.hierarchies:
                 Path(hierarchy, self.path).mkdir()
-            for controller, files in limit_files(self._layout.version, limits, self._pids).items():
-                for name, value in files.items():
-                    self._write(Path(self._layout.directories[controller], self.path), name, value)
         except OSError:
             self.release()
             raise
+
+    def limit(self, limits: Limits) -> None:
+        """Keep what is in it within these; raises OSError."""
+        self._limits = limits
+        for controller, files in limit_files(self._layout.version, limits, self._pids).items():
+            for name, value in files.items():
+                self._write(Path(self._layout.directories[controller], self.path), name, value)
 
     def _write(self, directory: Path, name: str, value: str) -> None:
         """A file marked ``?`` is one that kernels without swap accounting lack."""

@@ -3,12 +3,12 @@
 import asyncio
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from greenroom.worker.id_range import id_range
 from greenroom.worker.processes import CONTAINER, marked_processes
 from greenroom.worker.rootfs import HOME, SOCKET, Ground, RootFilesystem
 from greenroom.worker.sandbox.base import Descriptors, Launch
+from greenroom.worker.sandbox.launcher import FIRST_FD, Launcher
 from greenroom.worker.sandbox.oci_config import CAPABILITIES, Contained, config
 from greenroom.worker.sandbox.runtimes import Runtime
 from greenroom.worker.sandbox.seccomp import filters
@@ -28,10 +29,10 @@ from greenroom.worker.sandbox.seccomp_bpf import cached_program
 
 BASE = Path("/run/greenroom")
 """An empty directory on the host; within the worker's mount namespace, a file system of its own."""
-_FIRST_FD = 3
-_CLEAR_OF_THOSE = 16
 _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
-"""Joins the groups, then becomes the runtime: so nothing that it starts was ever outside of them."""
+"""Joins the groups, then becomes what a person wants to run in the container."""
+GROUP = "group"
+"""File in a container's directory with the name of its control group."""
 _BECOME_PARENT = 36  # PR_SET_CHILD_SUBREAPER
 
 
@@ -48,6 +49,8 @@ class OciSandboxes:
     def __init__(self, runtime: Runtime, home: Path, run: Path, settings: Settings) -> None:
         self.runtime = runtime
         self.run = run
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
         _adopt_what_runtimes_leave()
         mounts.leave_mount_namespace()
         _unmount_unified_beside_v1()
@@ -72,19 +75,39 @@ class OciSandboxes:
         """Runtimes at work."""
         self.cgroups: Cgroups | None = None
         self.keeps_limits = ""
+        self._launcher: Launcher | None = None
         try:
             layout = read_layout(Path("/proc/self/mountinfo").read_text())
             self.cgroups = Cgroups(layout, group_name(home, run), settings.pids_limit)
         except Unavailable as why:
             self.keeps_limits = str(why)
+        self._prepare_launcher()
+
+    def take_launcher(self) -> Launcher:
+        """The shell that becomes the next container's runtime; raises OSError. May be called in a thread."""
+        with self._lock:
+            ready, self._launcher = self._launcher, None
+        if ready is not None and not ready.alive():
+            ready.drop()
+            ready = None
+        taken = ready or Launcher(self.cgroups, BASE)
+        self._loop.call_soon_threadsafe(self._prepare_launcher)
+        return taken
+
+    def _prepare_launcher(self) -> None:
+        """Have the next one ready. Its joining is none of this process's time."""
+        if self._launcher is None and self.cgroups is not None:
+            with contextlib.suppress(OSError):  # the one who needs it is told why it can't be
+                self._launcher = Launcher(self.cgroups, BASE)
+                self.starting.add(self._launcher.pid)
 
     def sandbox(self, launch: Launch) -> "OciSandbox":
         """For a new container."""
-        return OciSandbox(self, launch.container_id, launch)
+        return OciSandbox(self, launch.container_id, launch.directory, launch)
 
     def left(self, container_id: str, directory: Path) -> "OciSandbox":
         """Of one that is there already."""
-        return OciSandbox(self, container_id, None)
+        return OciSandbox(self, container_id, directory, None)
 
     def code(self, code: Path) -> str:
         """Its home."""
@@ -96,6 +119,8 @@ class OciSandboxes:
 
     def close(self) -> None:
         """The mounts go with this process."""
+        if self._launcher is not None:
+            self._launcher.drop()
         if self.cgroups is not None:
             self.cgroups.close()
 
@@ -103,35 +128,44 @@ class OciSandboxes:
 class OciSandbox:
     """See :class:`greenroom.worker.sandbox.base.Sandbox`."""
 
-    def __init__(self, place: OciSandboxes, container_id: str, launch: Launch | None) -> None:
+    def __init__(self, place: OciSandboxes, container_id: str, directory: Path, launch: Launch | None) -> None:
         self._place = place
         self._container_id = container_id
+        self._directory = directory
         self._launch = launch
         code = launch.code if launch is not None else None
         self._root = RootFilesystem(place.ground, container_id, container_id, code)
-        self._cgroup: Cgroup | None = place.cgroups.group(container_id) if place.cgroups is not None else None
+        self._launcher: Launcher | None = None
+        self._cgroup: Cgroup | None = None
 
     def acquire(self) -> None:
-        """A root file system, then a control group."""
+        """A root file system, then a control group with a shell in it that becomes the runtime."""
         assert self._launch is not None
         self._root.acquire()
         try:
+            self._launcher = self._place.take_launcher()
+            self._cgroup = self._launcher.group
             if self._cgroup is not None:
-                self._cgroup.acquire(self._launch.limits)
+                (self._directory / GROUP).write_text(self._cgroup.name)
+                self._cgroup.limit(self._launch.limits)
         except OSError:
-            self._root.release()
+            self.release()
             raise
 
     def adopt(self) -> None:
-        """The mounts went with the worker before; the group is known by its name."""
+        """The mounts went with the worker before; the group's name was noted."""
+        cgroups = self._place.cgroups
+        with contextlib.suppress(OSError):  # it never had one
+            if cgroups is not None and (name := (self._directory / GROUP).read_text()):
+                self._cgroup = cgroups.group(name)
 
     def start(self, descriptors: Descriptors, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
         """Have the runtime start it, and wait for the runtime alone: it leaves the container to this process."""
-        place, launch = self._place, self._launch
-        assert launch is not None
+        place, launch, launcher = self._place, self._launch, self._launcher
+        assert launch is not None and launcher is not None
         directory = self._root.directory
         names = [f"--{name}" for name in Descriptors._fields]
-        passed = [word for number, name in enumerate(names, _FIRST_FD) for word in (name, str(number))]
+        passed = [word for number, name in enumerate(names, FIRST_FD) for word in (name, str(number))]
         contained = Contained(
             args=[sys.executable, "-P", "-m", "greenroom.agent", *passed, "--backstop", str(launch.backstop)],
             environment=contained_environment(os.environ, launch.asked, place.ground.image, launch.container_id),
@@ -149,14 +183,16 @@ class OciSandbox:
             "run", "--detach", "--pid-file", str(directory / "pid"), "--bundle", str(directory),
             "--preserve-fds", str(len(descriptors)), launch.container_id,
         ]  # fmt: skip
-        pid = _spawn([*self._join(), *command], launch.output, descriptors)
-        place.starting.add(pid)
-        _when_ended(pid, lambda status: self._runtime_ended(pid, status, started, failed))
+        place.starting.add(launcher.pid)
+        _when_ended(launcher.pid, lambda status: self._runtime_ended(launcher.pid, status, started, failed))
+        launcher.become(command, launch.output, descriptors)
 
     def _runtime_ended(
         self, pid: int, status: int, started: Callable[[int], None], failed: Callable[[str], None]
     ) -> None:
         self._place.starting.discard(pid)
+        if self._launcher is not None:
+            self._launcher.became()
         _reap_strays(self._place.starting)
         self._root.detach()
         code = os.waitstatus_to_exitcode(status)
@@ -179,14 +215,12 @@ class OciSandbox:
     def enter(self) -> list[str]:
         """From wherever the person is into this process's mounts, where the runtime knows the container, and into its group."""
         nsenter = ["nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--"]
-        return [*nsenter, *self._join(), *self._runtime(), *self._place.runtime.options, "exec"]
+        joins = self._cgroup.joins() if self._cgroup is not None else []
+        join = ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins]
+        return [*nsenter, *join, *self._runtime(), *self._place.runtime.options, "exec"]
 
     def _runtime(self) -> list[str]:
         return [self._place.runtime.program, "--root", str(BASE / "state")]
-
-    def _join(self) -> list[str]:
-        joins = self._cgroup.joins() if self._cgroup is not None else []
-        return ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins]
 
     def cause(self) -> str:
         """Whether it was its memory."""
@@ -194,7 +228,9 @@ class OciSandbox:
 
     def release(self) -> None:
         """In reverse, and what the runtime keeps of it."""
-        if self._cgroup is not None:
+        if self._launcher is not None:
+            self._launcher.drop()
+        elif self._cgroup is not None:
             self._cgroup.release()
         self._root.release()
         shutil.rmtree(BASE / "state" / self._container_id, ignore_errors=True)
@@ -223,30 +259,6 @@ def _unmount_unified_beside_v1() -> None:
         for where, kind, _ in points:
             if kind == "cgroup2":
                 mounts.detach(where)
-
-
-def _spawn(command: list[str], output: Path, descriptors: Descriptors) -> int:
-    """Start it with ``descriptors`` as its numbers 3 and up; its process id."""
-    with contextlib.ExitStack() as stack:
-
-        def keep(fd: int) -> int:
-            """Out of the way of the numbers that they are to get."""
-            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_THOSE)
-            stack.callback(os.close, copy)
-            return copy
-
-        out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        stack.callback(os.close, out)
-        out = keep(out)
-        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
-        actions += [(os.POSIX_SPAWN_DUP2, keep(fd), number) for number, fd in enumerate(descriptors, _FIRST_FD)]
-        return os.posix_spawn(
-            command[0],
-            command,
-            {"PATH": os.environ.get("PATH", os.defpath)},
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *actions],
-            setsid=True,
-        )
 
 
 def _when_ended(pid: int, then: Callable[[int], None]) -> None:
