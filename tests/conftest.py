@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from greenroom.worker.cgroups import home_mark
+
 # A busy machine is no failure.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
@@ -79,8 +81,21 @@ def wait_for(condition, timeout: float = 45.0, what: str = ""):
     return value
 
 
+def groups_of(home: Path) -> list[Path]:
+    """Control groups of a state directory's containers."""
+    return [path for path in Path("/sys/fs/cgroup").glob(f"**/greenroom/{home_mark(home)}-*") if path.is_dir()]
+
+
+def mounts_of(home: Path) -> list[str]:
+    """What is mounted, as this process sees it, from or below a state directory or where containers' roots lie."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if str(home) in line or "/run/greenroom" in line]
+
+
 def assert_nothing_left(home: Path, timeout: float = 45.0) -> None:
-    """No process, socket or scratch directory of that state directory."""
+    """No process, socket, scratch directory, control group or mount of that state directory."""
     run = home / "run"
     wait_for(lambda: not processes_of(home), timeout, f"processes end: {processes_of(home)}")
+    wait_for(lambda: not groups_of(home), timeout, f"control groups go: {groups_of(home)}")
+    assert not mounts_of(home)
     wait_for(lambda: not run.exists() or not list(run.iterdir()), timeout, "run directories go")

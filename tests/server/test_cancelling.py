@@ -8,6 +8,7 @@ from greenroom.model.settings import Settings
 from greenroom.model.spec import FunctionSpec
 from greenroom.server import calls as module
 from greenroom.server.lifecycle import Lifecycle
+from greenroom.server.machine import Machine
 from greenroom.server.pools import Function, Pool
 from greenroom.testing import HeldClock
 
@@ -40,7 +41,7 @@ def test_it_grows_with_their_number_and_not_its_square(monkeypatch, count):
     monkeypatch.setattr(module, "Input", Counting)
 
     async def main():
-        lifecycle = Lifecycle(HeldClock(), Settings(), 2, lambda container, event: None)
+        lifecycle = Lifecycle(HeldClock(), Settings(), Machine(2, 1024, 0), lambda container, event: None)
         spec = FunctionSpec("fu", "ap", "f", False, "m", "f", [])
         pool = Pool(Function(None, spec, b""), b"", lifecycle)
         pool.closed = True  # nothing is to be started

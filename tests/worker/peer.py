@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from greenroom.model.settings import Settings
-from greenroom.model.spec import FunctionSpec, MethodSpec
+from greenroom.model.spec import FunctionSpec, Limits, MethodSpec
 from greenroom.server.spawn import spawn_worker
 from greenroom.wire import messages as m
 from greenroom.wire.connection import BlockingConnection
@@ -21,6 +21,7 @@ from tests.conftest import wait_for
 
 SETTINGS = Settings(exit_grace=2.0, cancel_grace=0.5, sandbox="process")
 PATIENCE = 30.0
+NO_LIMITS = Limits()
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
@@ -122,6 +123,7 @@ class Peer:
         source: str,
         environment: dict[str, str] | None = None,
         bundle: str | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         """Ask for a container whose program is ``source``."""
         if bundle is None:
@@ -139,7 +141,7 @@ class Peer:
             "max_payload": self.settings.max_payload,
             "inline_limit": self.settings.inline_limit,
         }
-        self.worker.send(m.StartContainer(container_id, begin, environment or {}, bundle, [], []), [b"", b""])
+        self.worker.send(m.StartContainer(container_id, begin, environment or {}, bundle, list(limits), []), [b"", b""])
 
     def agent(self) -> Agent:
         """The next container that connects."""

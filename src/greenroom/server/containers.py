@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.container_state import LIVE, ContainerEvent, ContainerState, next_state
 from greenroom.model.ids import new_id
+from greenroom.server.admission import Need
 from greenroom.server.clock import Clock, Timer
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Container:
         "created_at",
         "data",
         "deadline",
+        "enter",
         "errors",
         "events",
         "fault",
@@ -71,6 +73,8 @@ class Container:
         self.inputs_done = 0
         self.log_bytes = 0
         self.pid = 0
+        self.enter: list[str] = []
+        """See ``wire.messages.EnterContainer``."""
         self.imported = False
         """Its start has cost what a start costs; what its constructor and hooks wait for is the user's."""
         self.was_ready = False
@@ -99,6 +103,12 @@ class Container:
     def coming(self) -> bool:
         """Whether it takes inputs now or soon."""
         return self.state in _COMING
+
+    @property
+    def need(self) -> Need:
+        """What it takes of the machine."""
+        spec = self.pool.function.spec
+        return Need(spec.cpu, spec.memory)
 
     @property
     def starting(self) -> bool:

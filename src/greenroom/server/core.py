@@ -20,12 +20,13 @@ from greenroom.server.containers import Container
 from greenroom.server.disk import Disk
 from greenroom.server.lifecycle import Lifecycle
 from greenroom.server.machine import Machine
-from greenroom.server.peers import ClientPeer, Visitor, WorkerPeer
+from greenroom.server.peers import ClientPeer, Visitor
 from greenroom.server.pools import Function
 from greenroom.server.records import Records
 from greenroom.server.spawn import spawn_worker
+from greenroom.server.worker_peer import WorkerPeer
 from greenroom.wire.loop_connection import Turn
-from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown
+from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
 
 BACKLOG_LIMIT = 8 * 1024**2
 """Bytes of output that a client may leave unread before its containers' output waits in files."""
@@ -64,10 +65,15 @@ class Server:
         self._lock = lock
         self.socket_path = str(run / "server.sock")
         self.turn = Turn(loop)
-        self.lifecycle = Lifecycle(clock or LoopClock(loop), settings, machine.cores, self._publish)
+        self.lifecycle = Lifecycle(clock or LoopClock(loop), settings, machine, self._publish)
+        self.lifecycle.say = lambda container, text: self.say_once(container.pool.function.app, text)
         self.lifecycle.ended = self._container_ended
+        self.sandbox = WorkerReady("", "", "")
+        """What the worker says that containers run in."""
         self.bundles = Bundles(home / "code")
         self.apps: dict[str, App] = {}
+        self._stopping: dict[str, list[tuple[ClientPeer, int]]] = {}
+        """Who asked for the stop of a container, and the number of the request."""
         self.functions: dict[str, Function] = {}
         self.visitors: set[Visitor] = set()
         self.finished: asyncio.Future[None] = loop.create_future()
@@ -212,6 +218,14 @@ class Server:
             app.said.add(text)
             app.tell(Notice(text))
 
+    def say_what_is_missing(self, function: Function) -> None:
+        """What a function asked for that its containers don't have here, said once."""
+        if self.sandbox.lacks:
+            self.say_once(function.app, self.sandbox.lacks)
+        limits = function.spec.limits
+        if self.sandbox.keeps_limits and (limits.cpu_limit or limits.memory_limit):
+            self.say_once(function.app, f"limits of cpu= and memory= are not kept: {self.sandbox.keeps_limits}")
+
     # ---- containers ----
 
     def _publish(self, container: Container, event: ContainerEvent) -> None:
@@ -219,8 +233,15 @@ class Server:
         reason = container.fault or container.stop_reason
         function.app.tell(ContainerChanged(container.id, function.spec.name, str(container.state), str(event), reason))
 
+    def stop_container(self, container: Container, request: tuple[ClientPeer, int]) -> None:
+        """Stop it in order; answer ``request`` once it has ended."""
+        self._stopping.setdefault(container.id, []).append(request)
+        self.lifecycle.stop(container, "stopped by `greenroom container stop`", cancel=True)
+
     def _container_ended(self, container: Container) -> None:
         self.lifecycle.containers.forget(container)
+        for peer, rid in self._stopping.pop(container.id, ()):
+            peer.send(Done(rid, {"reason": container.fault or container.stop_reason}))
         if container.pid:
             record = container.record(self.id)
             self.disk.do(lambda: self._records.write(record), self._record_written)

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from greenroom.model.container_state import ContainerEvent, ContainerState
 from greenroom.model.settings import Settings
+from greenroom.server.admission import Refusal, admit
 from greenroom.server.calls import Calls, Input
 from greenroom.server.clock import Clock
 from greenroom.server.containers import Container, Containers
+from greenroom.server.machine import Machine
 from greenroom.server.pools import STUCK_AFTER, Pool
 from greenroom.wire.messages import Interrupt, Revoke, Status, Stop
 from greenroom.wire.payload import Payload
@@ -41,16 +43,19 @@ class Lifecycle:
     """The rules of one server's containers."""
 
     def __init__(
-        self, clock: Clock, settings: Settings, cores: int, publish: Callable[[Container, ContainerEvent], None]
+        self, clock: Clock, settings: Settings, machine: Machine, publish: Callable[[Container, ContainerEvent], None]
     ) -> None:
         self.clock = clock
         self.settings = settings
-        self.max_starting = settings.max_starting or max(2, cores + cores // 2)
+        self.max_starting = settings.max_starting or max(2, machine.cores + machine.cores // 2)
+        self._machine = machine
         self.containers = Containers(clock, publish)
         self.calls = Calls(clock, self._interrupt_input)
         self.worker: Worker | None = None
         self.ended: Callable[[Container], None] = lambda container: None
         """Called once a container has ended and its inputs are settled."""
+        self.say: Callable[[Container, str], None] = lambda container, text: None
+        """Called with a line that whoever waits for a container should read."""
         self._loop = asyncio.get_running_loop()
 
     # ---- beginning ----
@@ -63,20 +68,35 @@ class Lifecycle:
         return container
 
     def place(self) -> None:
-        """Start pending containers, oldest first, while not too many are starting."""
-        if self.worker is None:
+        """Start pending containers, oldest first, as far as the machine has room, and not too many at once."""
+        waiting = [c for c in self.containers.by_id.values() if c.state is S.PENDING]
+        if self.worker is None or not waiting:
             return
         starting = sum(1 for c in self.containers.by_id.values() if c.starting)
-        for container in list(self.containers.by_id.values()):
-            if starting >= self.max_starting:
-                return
-            if container.state is S.PENDING:
-                container.started_at = self._loop.time()
-                self.containers.change(container, E.PLACED)
-                limit = container.pool.function.spec.startup_timeout
-                container.arm(self.clock.call_later(limit, lambda c=container: self._startup_expired(c)))  # type: ignore[misc]
-                self.worker.start(container)
-                starting += 1
+        held = [c.need for c in self.containers.by_id.values() if c.live and c.state is not S.PENDING]
+        admitted, refusals = admit([self._machine.fit(c.need) for c in waiting], held, self._machine.capacity)
+        for place in admitted[: max(0, self.max_starting - starting)]:
+            container = waiting[place]
+            container.started_at = self._loop.time()
+            self.containers.change(container, E.PLACED)
+            limit = container.pool.function.spec.startup_timeout
+            container.arm(self.clock.call_later(limit, lambda c=container: self._startup_expired(c)))  # type: ignore[misc]
+            self.worker.start(container)
+        for refusal in refusals:
+            self._make_room(waiting[refusal.place], refusal)
+
+    def _make_room(self, container: Container, refusal: Refusal) -> None:
+        """It has to wait: what is idle goes, and the user is told."""
+        spec = container.pool.function.spec
+        idle = [
+            c for c in self.containers.by_id.values()
+            if c.state is S.IDLE and c.pool is not container.pool and getattr(c.need, refusal.resource) and c.pool.can_spare_one
+        ]  # fmt: skip
+        if idle:
+            self.stop(min(idle, key=lambda c: c.idle_since), f"idle, and {spec.name} needs its {refusal.resource}")
+            return
+        asked, unit = (spec.memory, " MiB of memory") if refusal.resource == "memory" else (spec.cpu, " cores")
+        self.say(container, f"{spec.name} waits: it asks for {asked:g}{unit}, and {refusal.free:g} are free")
 
     def connected(self, container: Container) -> None:
         """Both of the agent's connections are there."""

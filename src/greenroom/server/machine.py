@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from greenroom.model.spec import FunctionSpec
+from greenroom.server.admission import Need
 
 
 class Machine(NamedTuple):
@@ -12,6 +13,15 @@ class Machine(NamedTuple):
     cores: int
     memory: int
     gpus: int
+
+    @property
+    def capacity(self) -> Need:
+        """What all containers together may ask for."""
+        return Need(float(self.cores), self.memory)
+
+    def fit(self, need: Need) -> Need:
+        """Of cores, no more than there are is asked for."""
+        return need._replace(cores=min(need.cores, float(self.cores)))
 
     def refuse(self, spec: FunctionSpec) -> str:
         """Why it can never run that function, as ``ErrorName: text``; ``""`` when it can."""

@@ -14,7 +14,9 @@ from greenroom.model.errors import Error, InvalidError, NotFoundError, ProtocolE
 from greenroom.model.spec import FunctionSpec
 from greenroom.server.apps import App
 from greenroom.server.calls import Call as CallRecord
+from greenroom.server.container_peer import ContainerPeer
 from greenroom.server.containers import Container
+from greenroom.server.messages import Handler, only_payload
 from greenroom.server.pools import Function, Pool
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds in which whoever connects must have said who it is."""
-Handler = Callable[[Any, list[Payload]], None]
 
 
 class Visitor:
@@ -106,6 +107,8 @@ class ClientPeer:
             m.FollowApp: self._follow_app,
             m.StopApp: self._stop_app,
             m.ListContainers: self._list_containers,
+            m.StopContainer: self._stop_container,
+            m.EnterContainer: self._enter_container,
             m.Shutdown: self._shutdown,
         }
         self._handlers = calls if inside is not None else {**calls, **own}
@@ -158,7 +161,7 @@ class ClientPeer:
     def _bind(self, message: m.Bind, payloads: list[Payload]) -> None:
         function = self._function(message.function_id)
         if function is not None and message.binding not in function.pools:
-            function.pools[message.binding] = Pool(function, _only(message, payloads), self._server.lifecycle)
+            function.pools[message.binding] = Pool(function, only_payload(message, payloads), self._server.lifecycle)
 
     def _call(self, message: m.Call, payloads: list[Payload]) -> None:
         calls = self._server.lifecycle.calls
@@ -263,7 +266,7 @@ class ClientPeer:
         def answer(kept: Future[None]) -> None:
             self._answer(message.rid, lambda: kept.result() or {})
 
-        bundle = _only(message, payloads)
+        bundle = only_payload(message, payloads)
         self._server.disk.do(lambda: self._server.bundles.put(message.digest, bundle), answer)
 
     def _create_app(self, message: m.CreateApp, payloads: list[Payload]) -> None:
@@ -276,7 +279,7 @@ class ClientPeer:
         except (TypeError, KeyError, ValueError) as error:
             raise ProtocolError(f"a function's spec has another shape: {error}") from None
         app = self._server.app(spec.app_id)
-        function = app.functions[spec.function_id] = Function(app, spec, _only(message, payloads))
+        function = app.functions[spec.function_id] = Function(app, spec, only_payload(message, payloads))
         function.refusal = self._server.machine.refuse(spec)
         self._server.functions[spec.function_id] = function
         if text := self._server.machine.mention(spec):
@@ -302,168 +305,20 @@ class ClientPeer:
         records = [c.record(self._server.id) for c in self._server.lifecycle.containers.by_id.values()]
         self._done(message.rid, containers=records)
 
+    def _live_container(self, container_id: str) -> Container:
+        container = self._server.lifecycle.containers.by_id.get(container_id)
+        if container is None or not container.live:
+            raise NotFoundError(f"no container {container_id} lives on this server")
+        return container
+
+    def _stop_container(self, message: m.StopContainer, payloads: list[Payload]) -> None:
+        self._server.stop_container(self._live_container(message.container_id), (self, message.rid))
+
+    def _enter_container(self, message: m.EnterContainer, payloads: list[Payload]) -> None:
+        container = self._live_container(message.container_id)
+        if not container.pid:
+            raise InvalidError(f"the container {container.id} has not started yet; try again in a moment")
+        self._done(message.rid, command=container.enter, pid=container.pid)
+
     def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
         self._server.shut_down("asked to by a client", lambda: self._done(message.rid))
-
-
-def _only(message: Any, payloads: list[Payload]) -> Payload:
-    """The one payload of a message that must have one."""
-    if len(payloads) != 1:
-        raise ProtocolError(f"{type(message).__name__} carries one payload, not {len(payloads)}")
-    return payloads[0]
-
-
-class ContainerPeer:
-    """An agent's ``data`` or ``control`` connection."""
-
-    def __init__(self, server: "Server", connection: LoopConnection, container: Container, channel: str) -> None:
-        self._lifecycle = server.lifecycle
-        self._containers = server.lifecycle.containers
-        self._connection = connection
-        self._container = container
-        self._channel = channel
-        self._exited = False
-        self._handlers: dict[type, Handler] = {
-            m.Results: self._results,
-            m.Yielded: self._yielded,
-            m.Returned: lambda message, _: self._lifecycle.returned(container, message.seqs),
-            m.HookDone: self._hook_done,
-            m.Entered: lambda message, _: self._lifecycle.entered(container),
-            m.StartFailed: lambda message, payloads: self._lifecycle.start_failed(
-                container, message.step, message.text, _only(message, payloads)
-            ),
-            m.Stuck: lambda message, _: self._lifecycle.stuck(container, message.seq, message.main),
-            m.Exiting: lambda message, _: self._lifecycle.exiting(container),
-            m.Exited: self._has_exited,
-        }
-
-    def welcomed(self) -> None:
-        """The connection is ours."""
-        if getattr(self._container, self._channel) is not None:
-            raise ProtocolError(f"the container {self._container.id} has a {self._channel} connection already")
-        setattr(self._container, self._channel, self._connection)
-        if self._container.data is not None and self._container.control is not None:
-            self._lifecycle.connected(self._container)
-
-    def on_message(self, message: Any, payloads: list[Payload]) -> None:
-        """One message arrived."""
-        handler = self._handlers.get(type(message))
-        if handler is None:
-            raise ProtocolError(f"{type(message).__name__} is not for a container to say")
-        handler(message, payloads)
-
-    def closed(self) -> None:
-        """The connection is gone; with it, the agent, or soon."""
-        if not self._exited:
-            other = self._container.data if self._channel == "control" else self._container.control
-            if other is not None:
-                other.drain()  # what it had said there counts, whichever of its connections is seen to close first
-        if not self._exited:
-            self._lifecycle.agent_gone(self._container)
-        if getattr(self._container, self._channel) is self._connection:
-            setattr(self._container, self._channel, None)
-
-    def _results(self, message: m.Results, payloads: list[Payload]) -> None:
-        self._lifecycle.results(self._container, message.items, payloads)
-
-    def _yielded(self, message: m.Yielded, payloads: list[Payload]) -> None:
-        item = self._container.running.get(message.seq)
-        if item is not None:
-            self._lifecycle.calls.values(item, payloads)
-
-    def _hook_done(self, message: m.HookDone, payloads: list[Payload]) -> None:
-        self._containers.note_step(
-            self._container, f"{message.phase} {message.name}".strip(), message.seconds, message.error
-        )
-        if message.phase == "import":
-            self._lifecycle.imported(self._container)
-
-    def _has_exited(self, message: m.Exited, payloads: list[Payload]) -> None:
-        self._exited = True
-        self._container.errors.extend(message.errors)
-
-
-class WorkerPeer:
-    """The worker, over the socket pair that it was born with."""
-
-    def __init__(self, server: "Server", sock: socket.socket) -> None:
-        self._server = server
-        self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
-        self._handlers: dict[type, Handler] = {
-            m.WorkerReady: lambda message, payloads: None,
-            m.ContainerStarted: self._started,
-            m.ContainerLog: self._container_log,
-            m.ContainerEnded: self._ended,
-        }
-
-    # ---- what it is told ----
-
-    def start(self, container: Container) -> None:
-        """Start a container's sandbox."""
-        server, function = self._server, container.pool.function
-        spec = function.spec
-        settings = server.settings
-        begin = {
-            "container_id": container.id,
-            "token": container.token,
-            "socket": server.socket_path,
-            "app_id": spec.app_id,
-            "spec": spec._replace(environment={}).to_json(),
-            "code": "",
-            "exit_grace": settings.exit_grace,
-            "cancel_grace": settings.cancel_grace,
-            "max_payload": settings.max_payload,
-            "inline_limit": settings.inline_limit,
-        }
-        self.connection.send(
-            m.StartContainer(container.id, begin, spec.environment, spec.bundle, list(spec.limits), []),
-            [function.definition, container.pool.binding],
-        )
-
-    def kill(self, container: Container) -> None:
-        """SIGKILL a container, now."""
-        self.connection.send(m.SignalContainer(container.id, "kill"))
-
-    def kill_after(self, container: Container, seconds: float) -> None:
-        """SIGKILL a container unless it is gone by then."""
-        self.connection.send(m.SignalContainer(container.id, "watch", seconds))
-
-    def adopt(self, containers: list[Container]) -> None:
-        """Take over what the worker before this one left."""
-        self.connection.send(m.Adopt([[c.id, c.log_bytes] for c in containers]))
-
-    # ---- what it says ----
-
-    def _on_message(self, message: Any, payloads: list[Payload]) -> None:
-        handler = self._handlers.get(type(message))
-        if handler is None:
-            raise ProtocolError(f"{type(message).__name__} is not for a worker to say")
-        handler(message, payloads)
-
-    def _on_closed(self, reason: str) -> None:
-        self._server.worker_gone(reason)
-
-    def _container(self, container_id: str) -> Container | None:
-        return self._server.lifecycle.containers.by_id.get(container_id)
-
-    def _started(self, message: m.ContainerStarted, payloads: list[Payload]) -> None:
-        if (container := self._container(message.container_id)) is not None:
-            container.pid = message.pid
-
-    def _container_log(self, message: m.ContainerLog, payloads: list[Payload]) -> None:
-        container = self._container(message.container_id)
-        if container is None:
-            return
-        container.log_bytes += len(payloads[0])
-        function = container.pool.function
-        function.app.tell(m.Log(container.id, function.spec.name, []), payloads)
-        self._server.mind_backlog(function.app)
-
-    def _ended(self, message: m.ContainerEnded, payloads: list[Payload]) -> None:
-        if (container := self._container(message.container_id)) is not None:
-            # What it still said may wait behind what the worker says: its connections are not the worker's.
-            for connection in (container.data, container.control):
-                if connection is not None:
-                    connection.drain()
-            self._server.lifecycle.settle(container, message.begun, message.finished, payloads)
-            self._server.lifecycle.gone(container, message.reason, message.started)

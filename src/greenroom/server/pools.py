@@ -259,6 +259,11 @@ class Pool:
         if self.queue:
             self._scale_soon()
 
+    @property
+    def can_spare_one(self) -> bool:
+        """Whether it has more containers than it must."""
+        return sum(1 for c in self.containers if c.coming) > self._policy.min_containers
+
     def _hold_over(self) -> None:
         self._hold_timer = None
         self.scale()

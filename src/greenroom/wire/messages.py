@@ -114,6 +114,23 @@ class ListContainers(NamedTuple):
 
 
 @message
+class StopContainer(NamedTuple):
+    """Stop a container in order, its inputs cancelled. Answered once it has ended, with ``{"reason": str}``."""
+
+    rid: int
+    container_id: str
+
+
+@message
+class EnterContainer(NamedTuple):
+    """Answered with ``{"command": […], "pid": int}``: what to put before a command that is to run in that container, on the
+    machine where it is; ``[]``: nothing, it is a plain process, whose environment and directory are its supervisor's."""
+
+    rid: int
+    container_id: str
+
+
+@message
 class Shutdown(NamedTuple):
     """End this server, once its apps have ended."""
 
@@ -294,8 +311,11 @@ class Adopt(NamedTuple):
 
 @message
 class ContainerStarted(NamedTuple):
+    """``enter``: see ``EnterContainer``."""
+
     container_id: str
     pid: int
+    enter: list[str]
 
 
 @message

@@ -1,10 +1,13 @@
 """Control groups: a container's share of the machine, its limits, and every process that it ever started.
 
 Version 1, version 2, and version 1 with an empty version 2 beside it ("hybrid"). A container's group is
-``greenroom/<run>/<container>`` in each hierarchy that is used; processes join it before the runtime is executed, and are
+``greenroom/<run>/<name>`` in each hierarchy that is used; processes join it before the runtime is executed, and are
 killed by it when everything else fails.
 """
 
+import contextlib
+import errno
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -28,6 +31,8 @@ class Layout(NamedTuple):
     version: int
     directories: dict[str, str]
     """By controller; with version 2 all the same."""
+    everywhere: list[str]
+    """Every hierarchy that is mounted: some runtimes make groups in each."""
 
     @property
     def hierarchies(self) -> list[str]:
@@ -46,18 +51,20 @@ def read_layout(mountinfo: str) -> Layout:
         Unavailable: a controller that is needed is mounted nowhere.
     """
     found: dict[str, str] = {}
+    everywhere: list[str] = []
     unified = ""
     for where, kind, options in mount_points(mountinfo):
         if kind == "cgroup2":
             unified = unified or where
         elif kind == "cgroup":
+            everywhere.append(where)
             for name in _CONTROLLERS:
                 if name in options.split(","):
                     found.setdefault(name, where)
     if len(found) == len(_CONTROLLERS):
-        return Layout(1, {name: found[name] for name in _CONTROLLERS})
+        return Layout(1, {name: found[name] for name in _CONTROLLERS}, everywhere)
     if unified and not found:
-        return Layout(2, dict.fromkeys(_CONTROLLERS, unified))
+        return Layout(2, dict.fromkeys(_CONTROLLERS, unified), [unified])
     missing = ", ".join(name for name in _CONTROLLERS if name not in found)
     raise Unavailable(f"no cgroup controller for {missing} is mounted")
 
@@ -91,7 +98,7 @@ def limit_files(version: int, limits: Limits, pids: int) -> dict[str, dict[str, 
 
 
 class Cgroups:
-    """The groups of one server's containers.
+    """The groups of one run's containers.
 
     Args:
         name: of the server's run, different from every other run's on this machine.
@@ -107,29 +114,38 @@ class Cgroups:
         self.keeps_limits = ""
         try:
             for hierarchy in layout.hierarchies:
-                for directory in (Path(hierarchy, ROOT), Path(hierarchy, ROOT, name)):
-                    if layout.version == 2:
-                        self._pass_on_controllers(directory.parent)
-                    directory.mkdir(exist_ok=True)
-                if layout.version == 2:
-                    self._pass_on_controllers(directory)
+                self._make(Path(hierarchy))
         except OSError as error:
             raise Unavailable(f"{error.filename}: {error.strerror}") from None
 
+    def _make(self, hierarchy: Path) -> None:
+        for _ in range(10):  # another run's end may remove what was empty
+            with contextlib.suppress(FileNotFoundError):
+                parent = hierarchy
+                for directory in (hierarchy / ROOT, hierarchy / ROOT / self._name):
+                    self._pass_on_controllers(parent)
+                    directory.mkdir(exist_ok=True)
+                    parent = directory
+                self._pass_on_controllers(parent)
+                return
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(hierarchy / ROOT))
+
     def _pass_on_controllers(self, directory: Path) -> None:
+        """Version 2: what lies below a group has the controllers that the group passes on."""
+        if self.layout.version == 1:
+            return
         there = (directory / "cgroup.subtree_control").read_text().split()
         wanted = [name for name in _CONTROLLERS if name not in there]
         if wanted:
             (directory / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
 
-    def group(self, container_id: str) -> "Cgroup":
-        """A container's."""
-        return Cgroup(self.layout, f"{ROOT}/{self._name}/{container_id}", self._pids)
+    def group(self, name: str) -> "Cgroup":
+        """One of this run's."""
+        return Cgroup(self.layout, f"{ROOT}/{self._name}/{name}", self._pids)
 
     def close(self) -> None:
-        """Remove the run's own, when nothing is left in it."""
-        for hierarchy in self.layout.hierarchies:
-            _remove(Path(hierarchy, ROOT, self._name))
+        """The run is over: remove them all, those of a worker before this one too."""
+        LeftGroups(self.layout, self._name).remove()
 
 
 class Cgroup:
@@ -141,18 +157,26 @@ class Cgroup:
         self._pids = pids
         self._limits = Limits()
 
-    def acquire(self, limits: Limits) -> None:
-        """Make it, with these limits; raises OSError, and then it isn't there."""
-        self._limits = limits
+    @property
+    def name(self) -> str:
+        """Within its run."""
+        return self.path.rpartition("/")[2]
+
+    def acquire(self) -> None:
+        """Make it, without limits; raises OSError, and then it isn't there."""
         try:
             for hierarchy in self._layout.hierarchies:
                 Path(hierarchy, self.path).mkdir()
-            for controller, files in limit_files(self._layout.version, limits, self._pids).items():
-                for name, value in files.items():
-                    self._write(Path(self._layout.directories[controller], self.path), name, value)
         except OSError:
             self.release()
             raise
+
+    def limit(self, limits: Limits) -> None:
+        """Keep what is in it within these; raises OSError."""
+        self._limits = limits
+        for controller, files in limit_files(self._layout.version, limits, self._pids).items():
+            for name, value in files.items():
+                self._write(Path(self._layout.directories[controller], self.path), name, value)
 
     def _write(self, directory: Path, name: str, value: str) -> None:
         """A file marked ``?`` is one that kernels without swap accounting lack."""
@@ -189,27 +213,55 @@ class Cgroup:
     def release(self) -> None:
         """Kill what is in it, and remove it. Blocks until both are done."""
         limit = time.monotonic() + _GONE_WITHIN
-        for hierarchy in self._layout.hierarchies:
+        for hierarchy in self._layout.everywhere:
             while not _remove(Path(hierarchy, self.path)) and time.monotonic() < limit:
                 for pid in self.processes():
                     kill(pid)
                 time.sleep(0.001)
 
 
-def sweep(layout: Layout, belongs: "set[str]") -> None:
-    """Remove the groups of these runs, with whatever is in them."""
-    for hierarchy in layout.hierarchies:
-        for name in belongs:
-            run = Path(hierarchy, ROOT, name)
-            for group in run.glob("*"):
-                if group.is_dir():
-                    Cgroup(layout, f"{ROOT}/{name}/{group.name}", 0).release()
-            _remove(run)
+class LeftGroups:
+    """The groups that a run has left, which nobody looks after any more."""
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self._layout = layout
+        self._name = name
+
+    def processes(self) -> list[int]:
+        """Every process in them."""
+        return [pid for group in self._groups() for pid in group.processes()]
+
+    def remove(self) -> None:
+        """Kill what is in them, and remove them."""
+        for group in self._groups():
+            group.release()
+        for hierarchy in self._layout.everywhere:
+            _remove(Path(hierarchy, ROOT, self._name))
+            _remove(Path(hierarchy, ROOT))
+
+    def _groups(self) -> list[Cgroup]:
+        names = {
+            path.name
+            for hierarchy in self._layout.everywhere
+            for path in Path(hierarchy, ROOT, self._name).glob("*")
+            if path.is_dir()
+        }
+        return [Cgroup(self._layout, f"{ROOT}/{self._name}/{name}", 0) for name in sorted(names)]
 
 
-def runs(layout: Layout) -> set[str]:
-    """The names of the runs that have groups."""
-    return {path.name for hierarchy in layout.hierarchies for path in Path(hierarchy, ROOT).glob("*") if path.is_dir()}
+def runs_with_groups(layout: Layout) -> set[str]:
+    """The names of the runs that have groups, whosever they are."""
+    return {path.name for hierarchy in layout.everywhere for path in Path(hierarchy, ROOT).glob("*") if path.is_dir()}
+
+
+def group_name(home: Path, run: Path) -> str:
+    """A run's name here: its state directory's mark, then its own."""
+    return f"{home_mark(home)}-{run.name}"
+
+
+def home_mark(home: Path) -> str:
+    """What tells one state directory's groups from another's."""
+    return hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
 
 
 def _remove(directory: Path) -> bool:

@@ -53,6 +53,7 @@ class Place(Protocol):
     """The worker around a container."""
 
     run: Path
+    logs: Path
     settings: Settings
     sandboxes: Sandboxes
     bundles: Bundles
@@ -77,7 +78,7 @@ class Runner:
         self.container_id = container_id
         self._place = place
         self._loop = asyncio.get_running_loop()
-        self._scratch = Scratch(place.run / "containers", container_id)
+        self._scratch = Scratch(place.run / "containers", container_id, place.logs)
         self._output = Output(self._scratch.output, self._send_log, log_offset)
         self._sandbox: Sandbox | None = None
         self._acquired: list[Resource] = []
@@ -163,7 +164,8 @@ class Runner:
             self._refuse(error)
             return
         self._supervised = True
-        self._place.send(ContainerStarted(self.container_id, pid))
+        enter = self._sandbox.enter() if self._sandbox is not None else []
+        self._place.send(ContainerStarted(self.container_id, pid, enter))
         self._follow()
         if self._killed:
             self.kill()

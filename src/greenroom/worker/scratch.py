@@ -1,5 +1,6 @@
 """A container's own directory: its output, and who supervises it and how it ended."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -27,8 +28,9 @@ class Scratch:
     agent ended, each with a place of its own.
     """
 
-    def __init__(self, containers: Path, container_id: str) -> None:
+    def __init__(self, containers: Path, container_id: str, logs: Path) -> None:
         self.container_id = container_id
+        self._logs = logs
         self.directory = containers / container_id
         self.output = self.directory / "output"
 
@@ -44,7 +46,11 @@ class Scratch:
             raise
 
     def release(self) -> None:
-        """Remove it, whatever user code did to the permissions below."""
+        """Keep its output, remove all else, whatever user code did to the permissions below."""
+        with contextlib.suppress(OSError):  # it printed nothing, or there is no room for another name
+            if self.output.stat().st_size:
+                self._logs.mkdir(mode=0o700, exist_ok=True)
+                self.output.rename(self._logs / f"{self.container_id}.log")
         remove_tree(self.directory)
 
     def open_notes(self) -> int:

@@ -28,6 +28,7 @@ class Worker:
 
     def __init__(self, sock: socket.socket, home: Path, run: Path, settings: Settings) -> None:
         self.run = run
+        self.logs = home / "logs"
         self.settings = settings
         self.sandboxes: Sandboxes = choose(settings, home, run)
         self.bundles = Bundles(home / "code")

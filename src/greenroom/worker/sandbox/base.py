@@ -70,6 +70,9 @@ class Sandbox(Protocol):
     def processes(self) -> list[int]:
         """Every process of the container that can be found. May be called before ``start`` and after the supervisor's end."""
 
+    def enter(self) -> list[str]:
+        """What to put before a command that a person wants to run in it; ``[]``: nothing."""
+
     def cause(self) -> str:
         """Why a process of it was killed, as far as the sandbox knows, such as ``out of memory: limit 512 MiB``; else ``""``."""
 

@@ -1,36 +1,38 @@
 """Real containers: an OCI runtime starts each in namespaces of its own, on a root of its own, within a control group."""
 
 import asyncio
+import base64
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from greenroom.model.settings import Settings
 from greenroom.worker import mounts
-from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, read_layout
+from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, group_name, read_layout
 from greenroom.worker.environment import contained_environment
 from greenroom.worker.host_image import look
 from greenroom.worker.id_range import id_range
 from greenroom.worker.processes import CONTAINER, marked_processes
 from greenroom.worker.rootfs import HOME, SOCKET, Ground, RootFilesystem
 from greenroom.worker.sandbox.base import Descriptors, Launch
+from greenroom.worker.sandbox.launcher import FIRST_FD, Launcher
 from greenroom.worker.sandbox.oci_config import CAPABILITIES, Contained, config
 from greenroom.worker.sandbox.runtimes import Runtime
 from greenroom.worker.sandbox.seccomp import filters
+from greenroom.worker.sandbox.seccomp_bpf import cached_program
 
 BASE = Path("/run/greenroom")
 """An empty directory on the host; within the worker's mount namespace, a file system of its own."""
-_FIRST_FD = 3
-_CLEAR_OF_THOSE = 16
 _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
-"""Joins the groups, then becomes the runtime: so nothing that it starts was ever outside of them."""
+"""Joins the groups, then becomes what a person wants to run in the container."""
+GROUP = "group"
+"""File in a container's directory with the name of its control group."""
 _BECOME_PARENT = 36  # PR_SET_CHILD_SUBREAPER
 
 
@@ -47,6 +49,8 @@ class OciSandboxes:
     def __init__(self, runtime: Runtime, home: Path, run: Path, settings: Settings) -> None:
         self.runtime = runtime
         self.run = run
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
         _adopt_what_runtimes_leave()
         mounts.leave_mount_namespace()
         _unmount_unified_beside_v1()
@@ -65,21 +69,45 @@ class OciSandboxes:
         shared = [path for path in settings.shared_dirs.split(":") if path]
         self.ground = Ground(BASE, host, scratch, image, owner, str(server), shared)
         self.seccomp = filters(CAPABILITIES)
+        program = cached_program(self.seccomp, home / "cache") if runtime.name.startswith("crun") else None
+        self.seccomp_program = base64.b64encode(program).decode() if program is not None else ""
+        self.starting: set[int] = set()
+        """Runtimes at work."""
         self.cgroups: Cgroups | None = None
         self.keeps_limits = ""
+        self._launcher: Launcher | None = None
         try:
             layout = read_layout(Path("/proc/self/mountinfo").read_text())
             self.cgroups = Cgroups(layout, group_name(home, run), settings.pids_limit)
         except Unavailable as why:
             self.keeps_limits = str(why)
+        self._prepare_launcher()
+
+    def take_launcher(self) -> Launcher:
+        """The shell that becomes the next container's runtime; raises OSError. May be called in a thread."""
+        with self._lock:
+            ready, self._launcher = self._launcher, None
+        if ready is not None and not ready.alive():
+            ready.drop()
+            ready = None
+        taken = ready or Launcher(self.cgroups, BASE)
+        self._loop.call_soon_threadsafe(self._prepare_launcher)
+        return taken
+
+    def _prepare_launcher(self) -> None:
+        """Have the next one ready. Its joining is none of this process's time."""
+        if self._launcher is None and self.cgroups is not None:
+            with contextlib.suppress(OSError):  # the one who needs it is told why it can't be
+                self._launcher = Launcher(self.cgroups, BASE)
+                self.starting.add(self._launcher.pid)
 
     def sandbox(self, launch: Launch) -> "OciSandbox":
         """For a new container."""
-        return OciSandbox(self, launch.container_id, launch)
+        return OciSandbox(self, launch.container_id, launch.directory, launch)
 
     def left(self, container_id: str, directory: Path) -> "OciSandbox":
         """Of one that is there already."""
-        return OciSandbox(self, container_id, None)
+        return OciSandbox(self, container_id, directory, None)
 
     def code(self, code: Path) -> str:
         """Its home."""
@@ -91,52 +119,53 @@ class OciSandboxes:
 
     def close(self) -> None:
         """The mounts go with this process."""
+        if self._launcher is not None:
+            self._launcher.drop()
         if self.cgroups is not None:
             self.cgroups.close()
-
-
-def group_name(home: Path, run: Path) -> str:
-    """A run's control group: the state directory's mark, then the run's name."""
-    return f"{home_mark(home)}-{run.name}"
-
-
-def home_mark(home: Path) -> str:
-    """What tells one state directory's control groups from another's."""
-    return hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
 
 
 class OciSandbox:
     """See :class:`greenroom.worker.sandbox.base.Sandbox`."""
 
-    def __init__(self, place: OciSandboxes, container_id: str, launch: Launch | None) -> None:
+    def __init__(self, place: OciSandboxes, container_id: str, directory: Path, launch: Launch | None) -> None:
         self._place = place
         self._container_id = container_id
+        self._directory = directory
         self._launch = launch
         code = launch.code if launch is not None else None
         self._root = RootFilesystem(place.ground, container_id, container_id, code)
-        self._cgroup: Cgroup | None = place.cgroups.group(container_id) if place.cgroups is not None else None
+        self._launcher: Launcher | None = None
+        self._cgroup: Cgroup | None = None
 
     def acquire(self) -> None:
-        """A root file system, then a control group."""
+        """A root file system, then a control group with a shell in it that becomes the runtime."""
         assert self._launch is not None
         self._root.acquire()
         try:
+            self._launcher = self._place.take_launcher()
+            self._cgroup = self._launcher.group
             if self._cgroup is not None:
-                self._cgroup.acquire(self._launch.limits)
+                (self._directory / GROUP).write_text(self._cgroup.name)
+                self._cgroup.limit(self._launch.limits)
         except OSError:
-            self._root.release()
+            self.release()
             raise
 
     def adopt(self) -> None:
-        """The mounts went with the worker before; the group is known by its name."""
+        """The mounts went with the worker before; the group's name was noted."""
+        cgroups = self._place.cgroups
+        with contextlib.suppress(OSError):  # it never had one
+            if cgroups is not None and (name := (self._directory / GROUP).read_text()):
+                self._cgroup = cgroups.group(name)
 
     def start(self, descriptors: Descriptors, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
         """Have the runtime start it, and wait for the runtime alone: it leaves the container to this process."""
-        place, launch = self._place, self._launch
-        assert launch is not None
+        place, launch, launcher = self._place, self._launch, self._launcher
+        assert launch is not None and launcher is not None
         directory = self._root.directory
         names = [f"--{name}" for name in Descriptors._fields]
-        passed = [word for number, name in enumerate(names, _FIRST_FD) for word in (name, str(number))]
+        passed = [word for number, name in enumerate(names, FIRST_FD) for word in (name, str(number))]
         contained = Contained(
             args=[sys.executable, "-P", "-m", "greenroom.agent", *passed, "--backstop", str(launch.backstop)],
             environment=contained_environment(os.environ, launch.asked, place.ground.image, launch.container_id),
@@ -146,18 +175,25 @@ class OciSandbox:
             block_network=launch.limits.block_network,
             cgroup=self._cgroup.path if self._cgroup is not None and place.runtime.own_cgroup else "",
             seccomp=place.seccomp,
+            seccomp_program=place.seccomp_program,
         )
         (directory / "config.json").write_text(json.dumps(config(contained)))
         command = [
-            place.runtime.program, "--root", str(BASE / "state"), "--log", str(directory / "log"), *place.runtime.options,
+            *self._runtime(), "--log", str(directory / "log"), *place.runtime.options,
             "run", "--detach", "--pid-file", str(directory / "pid"), "--bundle", str(directory),
             "--preserve-fds", str(len(descriptors)), launch.container_id,
         ]  # fmt: skip
-        joins = self._cgroup.joins() if self._cgroup is not None else []
-        pid = _spawn(["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins, *command], launch.output, descriptors)
-        _when_ended(pid, lambda status: self._runtime_ended(status, started, failed))
+        place.starting.add(launcher.pid)
+        _when_ended(launcher.pid, lambda status: self._runtime_ended(launcher.pid, status, started, failed))
+        launcher.become(command, launch.output, descriptors)
 
-    def _runtime_ended(self, status: int, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
+    def _runtime_ended(
+        self, pid: int, status: int, started: Callable[[int], None], failed: Callable[[str], None]
+    ) -> None:
+        self._place.starting.discard(pid)
+        if self._launcher is not None:
+            self._launcher.became()
+        _reap_strays(self._place.starting)
         self._root.detach()
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
@@ -176,13 +212,25 @@ class OciSandbox:
             return self._cgroup.processes()
         return marked_processes({CONTAINER: self._container_id})
 
+    def enter(self) -> list[str]:
+        """From wherever the person is into this process's mounts, where the runtime knows the container, and into its group."""
+        nsenter = ["nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--"]
+        joins = self._cgroup.joins() if self._cgroup is not None else []
+        join = ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins]
+        return [*nsenter, *join, *self._runtime(), *self._place.runtime.options, "exec"]
+
+    def _runtime(self) -> list[str]:
+        return [self._place.runtime.program, "--root", str(BASE / "state")]
+
     def cause(self) -> str:
         """Whether it was its memory."""
         return self._cgroup.out_of_memory() if self._cgroup is not None else ""
 
     def release(self) -> None:
         """In reverse, and what the runtime keeps of it."""
-        if self._cgroup is not None:
+        if self._launcher is not None:
+            self._launcher.drop()
+        elif self._cgroup is not None:
             self._cgroup.release()
         self._root.release()
         shutil.rmtree(BASE / "state" / self._container_id, ignore_errors=True)
@@ -195,6 +243,15 @@ def _adopt_what_runtimes_leave() -> None:
     ctypes.CDLL(None).prctl(_BECOME_PARENT, 1, 0, 0, 0)
 
 
+def _reap_strays(awaited: set[int]) -> None:
+    """Runtimes leave helpers of theirs behind, dead already; nobody else waits for those."""
+    for task in Path("/proc/self/task").iterdir():
+        for pid in map(int, (task / "children").read_text().split()):
+            with contextlib.suppress(ChildProcessError):
+                if pid not in awaited:
+                    os.waitpid(pid, os.WNOHANG)
+
+
 def _unmount_unified_beside_v1() -> None:
     """crun refuses a version 2 mounted beside version 1; in this namespace it can do without."""
     points = mounts.mount_points(Path("/proc/self/mountinfo").read_text())
@@ -202,30 +259,6 @@ def _unmount_unified_beside_v1() -> None:
         for where, kind, _ in points:
             if kind == "cgroup2":
                 mounts.detach(where)
-
-
-def _spawn(command: list[str], output: Path, descriptors: Descriptors) -> int:
-    """Start it with ``descriptors`` as its numbers 3 and up; its process id."""
-    with contextlib.ExitStack() as stack:
-
-        def keep(fd: int) -> int:
-            """Out of the way of the numbers that they are to get."""
-            copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _CLEAR_OF_THOSE)
-            stack.callback(os.close, copy)
-            return copy
-
-        out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        stack.callback(os.close, out)
-        out = keep(out)
-        actions: list[tuple[int, ...]] = [(os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
-        actions += [(os.POSIX_SPAWN_DUP2, keep(fd), number) for number, fd in enumerate(descriptors, _FIRST_FD)]
-        return os.posix_spawn(
-            command[0],
-            command,
-            {"PATH": os.environ.get("PATH", os.defpath)},
-            file_actions=[(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), *actions],
-            setsid=True,
-        )
 
 
 def _when_ended(pid: int, then: Callable[[int], None]) -> None:

@@ -30,6 +30,8 @@ class Contained(NamedTuple):
     block_network: bool
     cgroup: str
     seccomp: dict[str, Any]
+    seccomp_program: str
+    """The same, compiled, in base64: crun takes it instead; ``""``: there is none."""
 
 
 def config(contained: Contained) -> dict[str, Any]:
@@ -45,8 +47,10 @@ def config(contained: Contained) -> dict[str, Any]:
     if contained.cgroup:
         linux["cgroupsPath"] = "/" + contained.cgroup
     linux["namespaces"] = [{"type": name} for name in namespaces]
+    annotations = {"run.oci.seccomp_bpf_data": contained.seccomp_program} if contained.seccomp_program else {}
     return {
         "ociVersion": "1.0.2",
+        "annotations": annotations,
         "process": {
             "terminal": False,
             "user": {"uid": 0, "gid": 0},

@@ -96,6 +96,10 @@ class ProcessSandbox:
         """By the marks in their environment."""
         return marked_processes({CONTAINER: self._container_id, RUN: str(self._directory.parent.parent)})
 
+    def enter(self) -> list[str]:
+        """Nothing stands around it."""
+        return []
+
     def cause(self) -> str:
         """Nobody here knows more than the signal's number."""
         return ""

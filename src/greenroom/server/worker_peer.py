@@ -1,0 +1,106 @@
+"""What the server and its worker say to each other."""
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import ProtocolError
+from greenroom.server.containers import Container
+from greenroom.server.messages import Handler
+from greenroom.wire import messages as m
+from greenroom.wire.loop_connection import LoopConnection
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from greenroom.server.core import Server
+
+
+class WorkerPeer:
+    """The worker, over the socket pair that it was born with."""
+
+    def __init__(self, server: "Server", sock: socket.socket) -> None:
+        self._server = server
+        self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
+        self._handlers: dict[type, Handler] = {
+            m.WorkerReady: self._ready,
+            m.ContainerStarted: self._started,
+            m.ContainerLog: self._container_log,
+            m.ContainerEnded: self._ended,
+        }
+
+    # ---- what it is told ----
+
+    def start(self, container: Container) -> None:
+        """Start a container's sandbox."""
+        server, function = self._server, container.pool.function
+        server.say_what_is_missing(function)
+        spec = function.spec
+        settings = server.settings
+        begin = {
+            "container_id": container.id,
+            "token": container.token,
+            "socket": server.socket_path,
+            "app_id": spec.app_id,
+            "spec": spec._replace(environment={}).to_json(),
+            "code": "",
+            "exit_grace": settings.exit_grace,
+            "cancel_grace": settings.cancel_grace,
+            "max_payload": settings.max_payload,
+            "inline_limit": settings.inline_limit,
+        }
+        self.connection.send(
+            m.StartContainer(container.id, begin, spec.environment, spec.bundle, list(spec.limits), []),
+            [function.definition, container.pool.binding],
+        )
+
+    def kill(self, container: Container) -> None:
+        """SIGKILL a container, now."""
+        self.connection.send(m.SignalContainer(container.id, "kill"))
+
+    def kill_after(self, container: Container, seconds: float) -> None:
+        """SIGKILL a container unless it is gone by then."""
+        self.connection.send(m.SignalContainer(container.id, "watch", seconds))
+
+    def adopt(self, containers: list[Container]) -> None:
+        """Take over what the worker before this one left."""
+        self.connection.send(m.Adopt([[c.id, c.log_bytes] for c in containers]))
+
+    # ---- what it says ----
+
+    def _on_message(self, message: Any, payloads: list[Payload]) -> None:
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"{type(message).__name__} is not for a worker to say")
+        handler(message, payloads)
+
+    def _on_closed(self, reason: str) -> None:
+        self._server.worker_gone(reason)
+
+    def _container(self, container_id: str) -> Container | None:
+        return self._server.lifecycle.containers.by_id.get(container_id)
+
+    def _ready(self, message: m.WorkerReady, payloads: list[Payload]) -> None:
+        self._server.sandbox = message
+        for container in self._server.lifecycle.containers.live():
+            self._server.say_what_is_missing(container.pool.function)
+
+    def _started(self, message: m.ContainerStarted, payloads: list[Payload]) -> None:
+        if (container := self._container(message.container_id)) is not None:
+            container.pid, container.enter = message.pid, message.enter
+
+    def _container_log(self, message: m.ContainerLog, payloads: list[Payload]) -> None:
+        container = self._container(message.container_id)
+        if container is None:
+            return
+        container.log_bytes += len(payloads[0])
+        function = container.pool.function
+        function.app.tell(m.Log(container.id, function.spec.name, []), payloads)
+        self._server.mind_backlog(function.app)
+
+    def _ended(self, message: m.ContainerEnded, payloads: list[Payload]) -> None:
+        if (container := self._container(message.container_id)) is not None:
+            # What it still said may wait behind what the worker says: its connections are not the worker's.
+            for connection in (container.data, container.control):
+                if connection is not None:
+                    connection.drain()
+            self._server.lifecycle.settle(container, message.begun, message.finished, payloads)
+            self._server.lifecycle.gone(container, message.reason, message.started)
