@@ -15,10 +15,10 @@ The map, in the order in which a call passes through:
 Names are loaded when they are first used, so that ``import greenroom`` costs little.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from greenroom.model import errors as exception
     from greenroom.model.errors import (
         AuthError as AuthError,
@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from greenroom.model.errors import (
         TimeoutError as TimeoutError,
     )
+    from greenroom.sdk import gpu as gpu
     from greenroom.sdk.app import App as App
     from greenroom.sdk.app import Stub as Stub
     from greenroom.sdk.cls import Cls as Cls
@@ -143,15 +144,16 @@ _HOME = {
         "OutputExpiredError", "RemoteError", "RequestSizeError", "SerializationError", "TimeoutError",
     ],
 }  # fmt: skip
+_MODULES = {"exception": "greenroom.model.errors", "gpu": "greenroom.sdk.gpu"}
 _module_of = {name: module for module, names in _HOME.items() for name in names}
 __all__ = ["__version__", *sorted(_module_of)]  # noqa: PLE0604 - names, all of them
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name in _module_of:
-        value = getattr(importlib.import_module(_module_of[name]), name)
-    elif name == "exception":
-        value = importlib.import_module("greenroom.model.errors")
+        value = getattr(_importlib.import_module(_module_of[name]), name)
+    elif name in _MODULES:
+        value = _importlib.import_module(_MODULES[name])
     elif name.startswith("_"):
         raise AttributeError(f"module 'greenroom' has no attribute {name!r}")
     else:
@@ -165,4 +167,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "exception"]
+    return [*__all__, *_MODULES]

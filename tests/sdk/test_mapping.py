@@ -1,3 +1,7 @@
+import asyncio
+
+import pytest
+
 import greenroom
 from greenroom.model.errors import RequestSizeError
 from greenroom.model.settings import Settings
@@ -18,3 +22,31 @@ def test_input_past_the_limit():
     assert (results[0], results[2]) == (1, 3)
     assert isinstance(results[1], RequestSizeError)
     assert "input 1" in str(results[1])
+
+
+class Cancelling:
+    """An async iterator that raises what asyncio itself raises to cancel a task."""
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        raise asyncio.CancelledError
+
+
+def test_an_async_iterator_that_raises_cancelled_error():
+    with Cluster():
+        app = greenroom.App("t")
+
+        @app.function(serialized=True)
+        def double(x):
+            return 2 * x
+
+        async def main():
+            with pytest.raises(asyncio.CancelledError):
+                async with asyncio.timeout(20):
+                    async for _ in double.map(Cancelling()):
+                        pass
+
+        with app.run():
+            asyncio.run(main())

@@ -40,6 +40,11 @@ from modal.functions import gather
 from modal import App, Volume
 assert modal.App is greenroom.App and App is greenroom.App and modal.exception.RemoteError is greenroom.RemoteError
 assert gather is greenroom.gather
+assert str(modal.gpu.A100(count=2)) == str(greenroom.gpu.A100(count=2)) == "A100:2"
+import modal.gpu
+assert str(modal.gpu.Any()) == "any"
+for name in ("Any", "TYPE_CHECKING", "importlib", "typing"):
+    assert not hasattr(greenroom, name), name
 """
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -104,9 +109,10 @@ else:
         lambda: greenroom.Volume.from_name("v").commit(),
         lambda: greenroom.Queue.from_name("q").put(1),
         lambda: greenroom.forward(8000),
-        lambda: greenroom.Function.from_name("app", "f"),
-        lambda: greenroom.Cls.from_name("app", "C"),
-        lambda: greenroom.Secret.from_name("s"),
+        lambda: greenroom.Function.from_name("app", "f").remote(),
+        lambda: greenroom.Cls.from_name("app", "C")().m.remote(),
+        lambda: greenroom.Secret.from_name("s").values,
+        lambda: greenroom.FunctionCall.from_id("fc-1").cancel(terminate_containers=True),
         lambda: greenroom.App("x").run(detach=True),
         lambda: greenroom.App.lookup("x", create_if_missing=True),
         lambda: greenroom.App("x").deploy(),
@@ -118,7 +124,8 @@ else:
         lambda: function().get_web_url(),
         lambda: function().web_url,
         lambda: instance().keep_warm(1),
-        lambda: greenroom.Cls.with_options(gpu="any"),
+        lambda: type(instance()._cls).with_options(instance()._cls, gpu="any")().predict.remote(),
+        lambda: greenroom.Secret.create_deployed("s", {}),
         lambda: greenroom.FunctionCall.from_id("fc-1").get_call_graph(),
     ],
 )

@@ -12,6 +12,18 @@ def test_from_dict():
         with pytest.raises(greenroom.InvalidError, match=r"Secret\.from_dict"):
             Secret.from_dict(wrong)
 
+    assert Secret.from_dict().values == Secret.from_dict({}).values == {}
+    for wrong in (["A"], "A=1", [("A", "1")]):
+        with pytest.raises(greenroom.InvalidError, match=r"Secret\.from_dict takes a dict"):
+            Secret.from_dict(wrong)
+
+
+def test_a_stored_secret_can_be_named():
+    for stored in (Secret.from_name("s", required_keys=["A"]), Secret.lookup("s")):
+        assert repr(stored) == "Secret.from_name('s')"
+        with pytest.raises(NotImplementedError, match=r"Secret\.from_name\('s'\) is not built yet"):
+            _ = stored.values
+
 
 def test_values_are_not_shown():
     assert repr(Secret.from_dict({"TOKEN": "canary"})) == "Secret(TOKEN)"
@@ -23,6 +35,8 @@ def test_from_local_environ(monkeypatch):
     assert Secret.from_local_environ(["A"]).values == {"A": "1"}
     with pytest.raises(greenroom.NotFoundError, match="not set here: B"):
         Secret.from_local_environ(["A", "B"])
+    with pytest.raises(greenroom.InvalidError, match=r"takes a list of names: write \['A'\]"):
+        Secret.from_local_environ("A")
 
 
 TEXT = """

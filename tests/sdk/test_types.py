@@ -5,8 +5,11 @@ import sys
 import textwrap
 
 PROGRAM = """
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+    from typing import TypeVar
     import greenroom
+
+    T = TypeVar("T")
 
     app = greenroom.App("typed")
 
@@ -17,6 +20,26 @@ PROGRAM = """
     @app.function()
     async def fetch(url: str) -> bytes:
         return url.encode()
+
+    @app.function()
+    def same(x: T) -> T:
+        return x
+
+    @app.function()
+    def words(n: int) -> Iterator[str]:
+        yield from map(str, range(n))
+
+    @app.function()
+    def generated(n: int) -> Generator[str, None, None]:
+        yield from map(str, range(n))
+
+    @app.function()
+    async def later_words(n: int) -> AsyncGenerator[str, None]:
+        yield str(n)
+
+    @app.function()
+    async def iterated(n: int) -> AsyncIterator[str]:
+        yield str(n)
 
     @app.cls(max_containers=1)
     class Model:
@@ -33,6 +56,14 @@ PROGRAM = """
         @greenroom.method()
         async def later(self, x: int) -> list[int]:
             return [x]
+
+        @greenroom.method()
+        def same(self, x: T) -> T:
+            return x
+
+        @greenroom.method()
+        def words(self, n: int) -> Iterator[str]:
+            yield from map(str, range(n))
 
     @app.cls()
     class Custom:
@@ -59,6 +90,17 @@ RIGHT = [
     ("reveal_type(Model().later.remote(1))", "list[int]"),
     ("reveal_type(Model().predict.spawn(1.0).get())", "str"),
     ("reveal_type(next(iter(double.map([1, 2]))))", "int"),
+    ("reveal_type(same.remote(3))", "int"),
+    ("reveal_type(same('x'))", "str"),
+    ("reveal_type(Model().same.remote(3))", "int"),
+    ("reveal_type(fetch.spawn('x').get())", "bytes"),
+    ("reveal_type(next(iter(fetch.map(['x']))))", "bytes"),
+    ("reveal_type(words.remote_gen(1))", "greenroom.sdk.bridge.Both[str]"),
+    ("reveal_type(generated.remote_gen(1))", "greenroom.sdk.bridge.Both[str]"),
+    ("reveal_type(later_words.remote_gen(1))", "greenroom.sdk.bridge.Both[str]"),
+    ("reveal_type(iterated.remote_gen(1))", "greenroom.sdk.bridge.Both[str]"),
+    ("reveal_type(Model().words.remote_gen(1))", "greenroom.sdk.bridge.Both[str]"),
+    ("reveal_type(greenroom.FunctionCall.from_id('fc-1'))", "greenroom.sdk.function_call.FunctionCall[Any]"),
     ("reveal_type(Custom(1).get.remote())", "int"),
     ("main(3)", ""),
 ]
@@ -68,6 +110,7 @@ WRONG = [
     ("double.remote(1, time=3)", "call-arg"),
     ("fetch.remote.aio(3)", "arg-type"),
     ("Model().predict.remote('x')", "arg-type"),
+    ("words.remote_gen('x')", "arg-type"),
     ("Model().missing", "attr-defined"),
     ("Custom('x')", "arg-type"),
     ("main('x')", "arg-type"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from greenroom.model.errors import ConnectionError
+from greenroom.sdk.tracebacks import show_without_our_frames
 from greenroom.usercode.context import inside
 
 
@@ -47,6 +48,7 @@ def address() -> Address:
     if (here := inside()) is not None:
         return Address(here.socket, here.token, "container")
     if _current is None:
+        show_without_our_frames()  # what is printed next may be this
         raise ConnectionError(
             "no app is running: call it inside `with app.run():`, or run the file with `greenroom run`"
         )

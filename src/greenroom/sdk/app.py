@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, dataclass_transform, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, dataclass_transform
 
 from greenroom.model.errors import ConnectionError, InvalidError, NotFoundError
 from greenroom.model.ids import new_id
@@ -14,14 +14,14 @@ from greenroom.sdk.cls import Cls, bind
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
 from greenroom.sdk.lazy import Lazy
-from greenroom.sdk.options import Options, read_options
+from greenroom.sdk.options import Options, read_options, read_secrets
 from greenroom.sdk.output import current_sink, say
 from greenroom.sdk.program import check_importable, main_module_name, needs_value
 from greenroom.sdk.running import AppRun, refuse_inside
 from greenroom.sdk.specs import class_specs, function_specs
 from greenroom.sdk.target import Target
 from greenroom.sdk.tracebacks import show_without_our_frames
-from greenroom.sdk.unbuilt import unbuilt
+from greenroom.sdk.unbuilt import WEB, lacking, unbuilt
 from greenroom.usercode.context import inside, own
 from greenroom.usercode.definition import ClassDefinition, FunctionDefinition, describe_class, describe_function
 from greenroom.usercode.hooks import parameter
@@ -64,6 +64,7 @@ class App:
         self.module: str = sys._getframe(1).f_globals.get("__name__", "")
         """The module that made it."""
         self._ignored = {name for name in _IGNORED if defaults.pop(name, None) is not None}
+        read_secrets("App", defaults.get("secrets"))
         self._defaults = defaults
         self._functions: dict[str, tuple[Function[..., Any, Any], FunctionDefinition, Options]] = {}
         self._classes: dict[str, tuple[Cls, ClassDefinition, Options]] = {}
@@ -76,12 +77,17 @@ class App:
         return f"App({self._name!r})" if self._name else "App()"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        functions = {name: f.is_generator for name, (f, _, _) in self._functions.items()}
+        functions = {name: (f.is_generator, f.lacking) for name, (f, _, _) in self._functions.items()}
         return (_app_inside, (self._name, functions, self.app_id or ""))
 
     @property
     def name(self) -> str | None:
         """What it is called."""
+        return self._name
+
+    @property
+    def description(self) -> str | None:
+        """The same."""
         return self._name
 
     def set_default_name(self, name: str) -> None:
@@ -111,6 +117,12 @@ class App:
         return {name: entry[0] for name, entry in self._classes.items()}
 
     @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The names of what answers HTTP requests: functions, and methods as ``Class.method``."""
+        functions = [name for name, (_, definition, _) in self._functions.items() if definition.web]
+        return [*functions, *(f"{name}.{web}" for name, (_, known, _) in self._classes.items() for web in known.web)]
+
+    @property
     def image(self) -> Any:
         """The default of the functions that are decorated from now on."""
         return self._defaults.get("image")
@@ -119,19 +131,21 @@ class App:
     def image(self, image: Any) -> None:
         self._defaults["image"] = image
 
-    def include(self, other: App) -> App:
+    def include(self, other_app: App, inherit_tags: bool | None = None) -> App:
         """Make another app's functions and classes, as they are now, this one's too: they run when it does.
+
+        ``inherit_tags``: tags mean nothing here, and the app says so.
 
         Raises:
             InvalidError: both have something of one name.
         """
-        for name in [*other._functions, *other._classes]:
+        for name in [*other_app._functions, *other_app._classes]:
             if name in self._functions or name in self._classes:
                 raise InvalidError(f"both apps have {name}; rename one, or give it name=")
-        self._functions.update(other._functions)
-        self._classes.update(other._classes)
-        self._ignored |= other._ignored
-        other._includer = self
+        self._functions.update(other_app._functions)
+        self._classes.update(other_app._classes)
+        self._ignored |= other_app._ignored | ({"inherit_tags"} if inherit_tags is not None else set())
+        other_app._includer = self
         return self
 
     # ---- decorators ----
@@ -152,13 +166,22 @@ class App:
 
     def _add_function(self, raw: Callable[..., Any], options: Options) -> Function[..., Any, Any]:
         definition = describe_function(raw, schedule=options.schedule, retries=options.retries)
+        if not hasattr(raw, "__qualname__"):
+            raise InvalidError(f"@app.function goes on a function, not on {raw!r}: write a def that calls it")
         name = options.name or raw.__name__
         self._check_name(name)
         by_value = options.serialized or needs_value(raw)
         if not by_value:
             check_importable(raw)
         generator = definition.is_generator if options.is_generator is None else options.is_generator
-        target = Target(lambda: self.function_id(name), "", name, is_generator=generator, by_value=needs_value(raw))
+        target = Target(
+            lambda: self.function_id(name),
+            "",
+            name,
+            is_generator=generator,
+            by_value=needs_value(raw),
+            lacking=WEB if definition.web else lacking(options, [], definition.batched),
+        )
         function: Function[..., Any, Any] = Function(raw, target, app=self)
         self._functions[name] = (function, definition, options._replace(serialized=by_value, is_generator=generator))
         return function
@@ -190,7 +213,8 @@ class App:
         by_value = options.serialized or needs_value(definition.cls)
         if not by_value:
             check_importable(definition.cls)
-        cls = Cls(self, name, definition.cls, needs_value(definition.cls), definition)
+        lacks = lacking(options, definition.build, definition.batched)
+        cls = Cls(self, name, definition.cls, needs_value(definition.cls), lacks, definition)
         self._classes[name] = (cls, definition, options._replace(serialized=by_value))
         definition.cls.__greenroom_class__ = cls  # type: ignore[attr-defined]
         definition.cls.__greenroom_bind__ = staticmethod(bind)  # type: ignore[attr-defined]
@@ -227,6 +251,7 @@ class App:
                 "apps; until then, app.include() makes the functions of both one app's"
             )
         if not app_id:
+            show_without_our_frames()  # what is printed next may be this
             raise ConnectionError(
                 f"{name} can't be called remotely: its app isn't running; "
                 "call it inside `with app.run():`, or run the file with `greenroom run`"
@@ -250,15 +275,22 @@ class App:
     def run(self, **options: Any) -> AppRun:
         """``with app.run():`` or ``async with app.run():``: its functions can be called until the block ends.
 
+        ``name``: what the app is called, where it has no name. ``show_progress=True``: as inside ``enable_output()``.
+
         Starts a server where none runs, and ends it after. When the block ends, by whatever, running inputs are
         cancelled, exit hooks run, and their output is shown before it is left.
         """
         if options.pop("detach", False):
             raise NotImplementedError("app.run(detach=True): deployed apps are not built yet")
         self._ignored |= {name for name in _IGNORED_BY_RUN if options.pop(name, None)}
+        name, show = options.pop("name", None), options.pop("show_progress", None)
+        if name is not None:
+            if not isinstance(name, str):
+                raise InvalidError(f"app.run(name={name!r}): the name must be a str")
+            self._name = name
         if options:
             raise InvalidError(f"app.run() knows no {', '.join(f'{name}=' for name in sorted(options))}")
-        return AppRun(self)
+        return AppRun(self, show=bool(show))
 
     def start(self) -> None:
         """What entering ``run()`` does."""
@@ -269,6 +301,7 @@ class App:
         app_id = new_id("ap")
         specs = self._specs(app_id)
         self._say_ignored()
+        self._say_left_out()
         sink = current_sink()
         if sink is not None:
             sink.app_creating(self._name or "app")
@@ -299,12 +332,28 @@ class App:
                 f"ignored, for it means nothing on one's own machines: {', '.join(f'{name}=' for name in sorted(names))}"
             )
 
+    def _say_left_out(self) -> None:
+        """Nobody may ever call what a schedule or a URL is to run, so nobody may ever hear the refusal."""
+        missing: dict[str, list[str]] = {}
+        for name, (function, _, _) in self._functions.items():
+            if function.lacking:
+                missing.setdefault(function.lacking, []).append(name)
+        for name, (cls, definition, _) in self._classes.items():
+            if cls.lacking:
+                missing.setdefault(cls.lacking, []).append(name)
+            elif definition.web:
+                missing.setdefault(WEB, []).extend(f"{name}.{web}" for web in definition.web)
+        for what, names in missing.items():
+            say(f"{what}; this app runs without {', '.join(names)}")
+
     def _with_defaults(self, options: dict[str, Any]) -> dict[str, Any]:
         """A function's options, with what the app says of all."""
         merged = {**self._defaults, **options}
         for name, value in self._defaults.items():
             own = options.get(name)
-            if own and name in ("secrets", "mounts"):
+            if own and name == "secrets":
+                merged[name] = [*value, *read_secrets("@app", own)]
+            elif own and name == "mounts":
                 merged[name] = [*value, *own]
             elif own and name == "volumes":
                 merged[name] = {**value, **own}
@@ -343,6 +392,8 @@ class App:
         try:
             if not session.lost:
                 session.request(m.StopApp(next_rid(), app_id))
+        except ConnectionError:
+            pass  # its server has gone just now, and the app with it
         finally:
             sessions.note_ended(session, app_id)
             sessions.close_session(session)
@@ -361,12 +412,8 @@ class _FunctionDecorator:
         self._app = app
         self._options = options
 
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> Function[P, R, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Function[P, R, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Function[..., Any, Any]:
-        return self._app._add_function(function, self._options)
+    def __call__(self, function: Callable[P, R]) -> Function[P, R, R]:
+        return cast("Function[P, R, R]", self._app._add_function(function, self._options))
 
 
 def _needs_parentheses(decorator: str, args: tuple[Any, ...]) -> None:
@@ -378,17 +425,18 @@ def _interactive() -> bool:
     return not hasattr(sys.modules.get("__main__"), "__file__")
 
 
-def _app_inside(name: str | None, functions: dict[str, bool], app_id: str) -> App:
+def _app_inside(name: str | None, functions: dict[str, tuple[bool, str]], app_id: str) -> App:
     """An app that travelled inside a pickle: its functions can be called there by name, if it ran."""
     app = App(name)
     app._app_id = app_id
-    for function, generator in functions.items():
+    for function, (generator, lacks) in functions.items():
         target = Target(
             lambda function=function: app.function_id(function),  # type: ignore[misc]
             "",
             function,
             is_generator=generator,
             by_value=True,
+            lacking=lacks,
         )
         handle: Function[..., Any, Any] = Function(_elsewhere, target, app=app)
         app._functions[function] = (handle, describe_function(_elsewhere), read_options("@app.function", {}))

@@ -4,6 +4,7 @@ from typing import Any
 
 from greenroom.model.errors import InvalidError, SerializationError
 from greenroom.sdk.codec import encode
+from greenroom.usercode.code import required_parameters
 from greenroom.usercode.definition import ClassDefinition
 from greenroom.usercode.service import bind_parameters
 
@@ -26,6 +27,8 @@ def canonical(definition: ClassDefinition, args: tuple[Any, ...], kwargs: dict[s
 
 def _of_constructor(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     if not args and not kwargs:
+        if missing := required_parameters(cls.__init__, skip=1):  # type: ignore[misc]
+            raise InvalidError(f"{cls.__name__}(…) lacks {', '.join(f'{name}=' for name in missing)}")
         return (), {}
     import inspect  # 8 ms
 

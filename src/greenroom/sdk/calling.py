@@ -9,9 +9,11 @@ from greenroom.model.errors import ConnectionError
 from greenroom.model.ids import new_call_id
 from greenroom.sdk import codec
 from greenroom.sdk.channel import (
+    Arrivals,
     FutureSink,
     LoopChannel,
     ThreadChannel,
+    Word,
     loop_channel,
     thread_channel,
 )
@@ -25,7 +27,6 @@ from greenroom.wire.messages import (
     Status,
     Values,
 )
-from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,33 +37,19 @@ CREDIT_STEP = 64
 """Values after which a generator's caller says that it has taken them."""
 
 
-class _OneOutput:
-    """Waits, in a thread, for a call's one output."""
-
-    __slots__ = ("output",)
-
-    def __init__(self) -> None:
-        self.output: tuple[str, str, Payload] | None = None
-
-    def take(self, message: Any, payloads: list[Payload]) -> None:
-        """See ``channel.Sink``."""
-        self.output = (message.items[0][1], message.items[0][2], payloads[0])
-
-
 def call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``.remote()``: the value, or the exception raised."""
     __tracebackhide__ = True
+    function_id = target.function_id
     payload = codec.encode_arguments(args, kwargs, target.by_value)
     channel = thread_channel()
     call_id = new_call_id()
-    sink = channel.sinks[call_id] = _OneOutput()
+    sink = channel.sinks[call_id] = Word()
     finished = False
     try:
         channel.bind(target)
-        channel.connection.send(
-            Call(call_id, target.function_id, target.method, target.binding, "unary", []), [payload]
-        )
-        while sink.output is None:
+        channel.connection.send(Call(call_id, function_id, target.method, target.binding, "unary", []), [payload])
+        while sink.said is None:
             channel.pump_answer()
         finished = True
     except ConnectionError:
@@ -72,19 +59,21 @@ def call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not finished:
             # Interrupted: to close the connection is to cancel the call.
             channel.close()
-    return codec.outcome(*sink.output)
+    message, payloads = sink.said
+    return codec.outcome(message.items[0][1], message.items[0][2], payloads[0])
 
 
 async def call_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """``.remote.aio()``: the value, or the exception raised; cancelling the task cancels the call."""
     __tracebackhide__ = True
+    function_id = target.function_id
     payload = codec.encode_arguments(args, kwargs, target.by_value)
     channel = loop_channel()
     call_id = new_call_id()
     sink = channel.sinks[call_id] = FutureSink(asyncio.get_running_loop())
-    channel.bind(target)
-    channel.connection.send(Call(call_id, target.function_id, target.method, target.binding, "unary", []), [payload])
     try:
+        channel.bind(target)
+        channel.connection.send(Call(call_id, function_id, target.method, target.binding, "unary", []), [payload])
         message, payloads = await sink.future
     except asyncio.CancelledError:
         channel.connection.send(CancelCall(call_id))
@@ -100,15 +89,14 @@ async def call_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, An
 def generate(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, None, None]:
     """``.remote_gen()``: the values as they come."""
     __tracebackhide__ = True
+    function_id = target.function_id
     payload = codec.encode_arguments(args, kwargs, target.by_value)
     channel = ThreadChannel()
     call_id = new_call_id()
     taken = 0
     try:
         channel.bind(target)
-        channel.connection.send(
-            Call(call_id, target.function_id, target.method, target.binding, "generator", []), [payload]
-        )
+        channel.connection.send(Call(call_id, function_id, target.method, target.binding, "generator", []), [payload])
         while True:
             try:
                 message, payloads = channel.connection.receive()
@@ -131,29 +119,17 @@ def generate(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> G
         channel.close()
 
 
-class _Queued:
-    """Waits, on a loop, for many messages."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[tuple[Any, list[Payload]]] = asyncio.Queue()
-
-    def take(self, message: Any, payloads: list[Payload]) -> None:
-        """See ``channel.Sink``."""
-        self.queue.put_nowait((message, payloads))
-
-
 async def generate_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
     """``.remote_gen.aio()``."""
+    function_id = target.function_id
     payload = codec.encode_arguments(args, kwargs, target.by_value)
     channel = LoopChannel()
     call_id = new_call_id()
-    sink = channel.sinks[call_id] = _Queued()
+    sink = channel.sinks[call_id] = Arrivals()
     taken = 0
     try:
         channel.bind(target)
-        channel.connection.send(
-            Call(call_id, target.function_id, target.method, target.binding, "generator", []), [payload]
-        )
+        channel.connection.send(Call(call_id, function_id, target.method, target.binding, "generator", []), [payload])
         while True:
             message, payloads = await sink.queue.get()
             if isinstance(message, ConnectionError):

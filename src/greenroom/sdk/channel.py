@@ -240,6 +240,19 @@ def _drop_closed_loops() -> None:
             channel.abandon()
 
 
+class Word:
+    """Waits, in a thread that pumps its channel, for one message."""
+
+    __slots__ = ("said",)
+
+    def __init__(self) -> None:
+        self.said: tuple[Any, list[Payload]] | None = None
+
+    def take(self, message: Any, payloads: list[Payload]) -> None:
+        """See :class:`Sink`."""
+        self.said = self.said or (message, payloads)
+
+
 class FutureSink:
     """Waits, on a loop, for one message."""
 
@@ -254,6 +267,22 @@ class FutureSink:
             self.future.set_exception(message)
         else:
             self.future.set_result((message, payloads))
+
+
+class Arrivals:
+    """Waits, on a loop, for many messages; None is one that says nothing."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[Any, list[Payload]]] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+
+    def look(self) -> None:
+        """Wake the consumer, from any thread."""
+        self._loop.call_soon_threadsafe(self.take, None, [])
+
+    def take(self, message: Any, payloads: list[Payload]) -> None:
+        """See :class:`Sink`."""
+        self.queue.put_nowait((message, payloads))
 
 
 def raise_failed(message: Failed) -> None:

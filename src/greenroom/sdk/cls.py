@@ -10,7 +10,7 @@ from greenroom.sdk.function import Function
 from greenroom.sdk.local import LocalInstance
 from greenroom.sdk.program import find_reference, reference
 from greenroom.sdk.target import Target
-from greenroom.sdk.unbuilt import unbuilt
+from greenroom.sdk.unbuilt import WEB, Recorded, unbuilt
 from greenroom.usercode.context import own
 from greenroom.usercode.definition import ClassDefinition, describe_class
 from greenroom.usercode.hooks import Method
@@ -24,16 +24,24 @@ class NeedsInstanceError(InvalidError, AttributeError):
     """A method was asked of a class; for ``hasattr``, and for what looks names up, there is none."""
 
 
-@unbuilt("from_local", "hydrate", "with_batching", "with_concurrency", "with_options")
+@unbuilt("from_local", "hydrate")
 class Cls:
     """A class whose containers run its hooks; call it to name an instance: ``Model(size="big").predict.remote(x)``."""
 
     def __init__(
-        self, app: "App", name: str, user_class: type, by_value: bool, definition: ClassDefinition | None = None
+        self,
+        app: "App",
+        name: str,
+        user_class: type,
+        by_value: bool,
+        lacking: str = "",
+        definition: ClassDefinition | None = None,
     ) -> None:
         self.app = app
         self.name = name
         self.by_value = by_value
+        self.lacking = lacking
+        """What it needs that isn't built, so that it can't be called; ``""``: nothing."""
         self._definition = definition
         self._made_here: WeakValueDictionary[int, Obj] = WeakValueDictionary()
         self.__greenroom_raw__ = user_class
@@ -44,8 +52,9 @@ class Cls:
 
     @classmethod
     def from_name(cls, app_name: str, name: str, **options: Any) -> "Cls":
-        """Classes of deployed apps come with deployed apps."""
-        raise NotImplementedError(f"Cls.from_name({app_name!r}, {name!r}): deployed apps are not built yet")
+        """A class of a deployed app. It can be named; to call its methods is refused, until there are deployed apps."""
+        named: Cls = Recorded("Cls").from_name(app_name, name)
+        return named
 
     lookup = from_name
 
@@ -55,7 +64,7 @@ class Cls:
     def __reduce__(self) -> tuple[Any, ...]:
         if not self.app.sends_by_value(self.name) and (where := reference(self)) is not None:
             return (find_reference, where)
-        return (Cls, (self.app, self.name, self.__greenroom_raw__, self.by_value))
+        return (Cls, (self.app, self.name, self.__greenroom_raw__, self.by_value, self.lacking))
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
         return (self.__greenroom_raw__,)
@@ -78,6 +87,22 @@ class Cls:
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Obj":
         return Obj(self, args, kwargs)
+
+    def with_options(self, **options: Any) -> "Cls":
+        """The class with other options. It can be named; to call its methods is refused, until that is built."""
+        return self._changed("with_options")
+
+    def with_concurrency(self, **options: Any) -> "Cls":
+        """As :meth:`with_options`."""
+        return self._changed("with_concurrency")
+
+    def with_batching(self, **options: Any) -> "Cls":
+        """As :meth:`with_options`."""
+        return self._changed("with_batching")
+
+    def _changed(self, how: str) -> "Cls":
+        lacking = self.lacking or f"Cls.{how} is not built yet"
+        return Cls(self.app, self.name, self.__greenroom_raw__, self.by_value, lacking, self._definition)
 
     def note_made(self, instance: Any, obj: "Obj") -> None:
         """``obj`` has made its instance in this process."""
@@ -115,20 +140,24 @@ class Obj:
         return (_make, (self._cls, args, kwargs))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        cls: Cls | None = vars(self).get("_cls")  # not yet, where it is being made
+        if name.startswith("__") or cls is None:
             raise AttributeError(name)
         found = self._functions.get(name)
         if found is not None:
             return found
-        definition = self._cls.definition
+        definition = cls.definition
         method = definition.methods.get(name)
+        if method is None and name in definition.web:
+            method = Method(getattr(definition.cls, name))
+            method.__set_name__(definition.cls, name)
         if method is not None:
             made: Function[..., Any, Any] = Function(
-                method.function, self.target(method), self._local_call(method), owner=self
+                method.function, self.__greenroom_target__(method), self._local_call(method), owner=self
             )
             return self._functions.setdefault(name, made)
-        if name in definition.web:
-            raise NotImplementedError(f"{self._cls.name}.{name}: web endpoints are not built yet")
+        if name.startswith("_"):
+            raise AttributeError(name)
         if name in definition.parameters and not self._here.made:
             return bind_parameters(definition, *self._arguments)[name]
         if not self._here.made and not hasattr(definition.cls, name):
@@ -143,7 +172,7 @@ class Obj:
             return f"{text}; did you mean {close[0]}?"
         return f"{text}; what its hooks set is there in a container, or after `with {self._cls.name}(…) as obj:`"
 
-    def target(self, method: Method) -> Target:
+    def __greenroom_target__(self, method: Method) -> Target:
         """What a method of this object is addressed to."""
         cls = self._cls
         name = f"{cls.name}.{method.name}"
@@ -187,6 +216,7 @@ def target_of(cls: Cls, method: Method, binding: bytes) -> Target:
         is_generator=method.is_generator,
         by_value=cls.by_value,
         binding=binding,
+        lacking=cls.lacking or (WEB if method.name in cls.definition.web else ""),
     )
 
 
@@ -208,10 +238,10 @@ def _target_inside(instance: Any, method: Method) -> Target:
         return target_of(cls, method, own().binding)
     maker = cls.maker_of(instance)
     if maker is not None:
-        return maker.target(method)
+        return maker.__greenroom_target__(method)
     if not cls.definition.has_constructor:
         values = {name: getattr(instance, name) for name, info in cls.definition.parameters.items() if info.init}
-        return Obj(cls, (), values).target(method)
+        return Obj(cls, (), values).__greenroom_target__(method)
     return target_of(cls, method, b"")
 
 

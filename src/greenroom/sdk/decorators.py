@@ -1,7 +1,7 @@
 """``@method()`` with the types that an editor and mypy see: what ``Model().predict.remote(…)`` takes and returns."""
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from collections.abc import Callable
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast
 
 from greenroom.sdk.function import Function
 from greenroom.usercode import hooks
@@ -19,13 +19,7 @@ class BoundLater(Generic[P, R, L]):
 
 
 class _Decorator:
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]
-    ) -> BoundLater[P, R, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(self, function: Callable[Concatenate[Any, P], R]) -> BoundLater[P, R, R]: ...
-    def __call__(self, function: Callable[..., Any]) -> Any:
+    def __call__(self, function: Callable[Concatenate[Any, P], R]) -> BoundLater[P, R, R]:
         raise NotImplementedError
 
 

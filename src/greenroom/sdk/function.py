@@ -8,8 +8,10 @@ from greenroom.sdk import calling, mapping, spawning
 from greenroom.sdk.bridge import Blocking, BlockingIterator, Both
 from greenroom.sdk.function_call import FunctionCall
 from greenroom.sdk.inputs import Inputs
+from greenroom.sdk.output import say
 from greenroom.sdk.program import find_reference, reference
 from greenroom.sdk.target import Target
+from greenroom.sdk.typed import ManyHandles, ManyResults, OneHandle, OneResult, Yielded
 from greenroom.sdk.unbuilt import unbuilt
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ L = TypeVar("L", covariant=True)
 class Function(Generic[P, R, L]):
     """Something that can be called in a container.
 
-    ``P``: its parameters; ``R``: what it returns, awaited; ``L``: what it returns when called here (a coroutine, for an
-    ``async def``).
+    ``P``: its parameters; ``R``: what it returns, a coroutine for an ``async def`` (a call from afar returns it awaited);
+    ``L``: what it returns when called here.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Function(Generic[P, R, L]):
     ) -> None:
         self.__greenroom_raw__ = raw
         self._owner = owner
+        self._named: tuple[str, str] | None = None
+        """App and name, of a function of a deployed app."""
         self._target = target
         self._local = local or raw
         self.app = app
@@ -51,8 +55,22 @@ class Function(Generic[P, R, L]):
 
     @classmethod
     def from_name(cls, app_name: str, name: str, **options: Any) -> "Function[..., Any, Any]":
-        """Functions of deployed apps come with deployed apps."""
-        raise NotImplementedError(f"Function.from_name({app_name!r}, {name!r}): deployed apps are not built yet")
+        """A function of a deployed app. It can be named; to call it is refused, until there are deployed apps."""
+        target = Target(
+            lambda: "",
+            "",
+            f"Function.from_name({app_name!r}, {name!r})",
+            is_generator=False,
+            by_value=False,
+            lacking="deployed apps are not built yet",
+        )
+
+        def local(*args: Any, **kwargs: Any) -> Any:
+            return target.function_id
+
+        made = cls(local, target)
+        made._named = app_name, name
+        return made
 
     lookup = from_name
 
@@ -62,11 +80,18 @@ class Function(Generic[P, R, L]):
     def __reduce__(self) -> tuple[Any, ...]:
         if self._owner is not None:
             return (getattr, (self._owner, self.__name__))
+        if self._named is not None:
+            return (Function.from_name, self._named)
         if self.app is None:
             raise InvalidError(f"{self._target.name} is bound to an instance; send its class's, or the name instead")
         if not self.app.sends_by_value(self._target.name) and (where := reference(self)) is not None:
             return (find_reference, where)
         return (_find, (self.app, self._target.name))
+
+    @property
+    def lacking(self) -> str:
+        """What it needs that isn't built, so that it can't be called; ``""``: nothing."""
+        return self._target.lacking
 
     @property
     def definition(self) -> Callable[..., Any]:
@@ -97,7 +122,7 @@ class Function(Generic[P, R, L]):
 
     # ---- one call ----
 
-    @property
+    @OneResult
     def remote(self) -> Blocking[P, R]:
         """Run it in a container and wait for the result; the remote exception is raised here.
 
@@ -121,10 +146,10 @@ class Function(Generic[P, R, L]):
         result: R = await calling.call_async(self._target, args, kwargs)
         return result
 
-    @property
+    @Yielded
     def remote_gen(self) -> BlockingIterator[P, Any]:
         """Run a generator in a container; its values come as they are yielded."""
-        if not self._target.is_generator:
+        if not self._target.is_generator and not self.lacking:
             raise InvalidError(f"{self._target.name} is no generator: call {self._target.name}.remote(…)")
         return BlockingIterator(self._remote_gen)
 
@@ -134,7 +159,7 @@ class Function(Generic[P, R, L]):
             lambda: calling.generate_async(self._target, args, kwargs),
         )
 
-    @property
+    @OneHandle
     def spawn(self) -> Blocking[P, FunctionCall[R]]:
         """Start a call and don't wait; the handle's ``get()`` has the result."""
         self._refuse_generator("spawn")
@@ -148,7 +173,7 @@ class Function(Generic[P, R, L]):
 
     # ---- many calls ----
 
-    @property
+    @ManyResults
     def map(self) -> BlockingIterator[..., R]:
         """``map(*iterables, kwargs={}, order_outputs=True, return_exceptions=False)``.
 
@@ -165,11 +190,13 @@ class Function(Generic[P, R, L]):
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
     ) -> Both[R]:
+        _say_unwrapped(wrap_returned_exceptions)
         inputs = Inputs(f"{self._target.name}.map", iterables, kwargs)
         return self._outputs(inputs, order_outputs, return_exceptions)
 
-    @property
+    @ManyResults
     def starmap(self) -> BlockingIterator[..., R]:
         """Like ``map``, over one iterable whose elements are tuples of arguments."""
         self._refuse_generator("starmap")
@@ -182,7 +209,9 @@ class Function(Generic[P, R, L]):
         kwargs: dict[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
     ) -> Both[R]:
+        _say_unwrapped(wrap_returned_exceptions)
         inputs = Inputs(f"{self._target.name}.starmap", (iterable,), kwargs, star=True)
         return self._outputs(inputs, order_outputs, return_exceptions)
 
@@ -212,7 +241,7 @@ class Function(Generic[P, R, L]):
         async for _ in self._map(*iterables, kwargs=kwargs, order_outputs=False, return_exceptions=ignore_exceptions):
             pass
 
-    @property
+    @ManyHandles
     def spawn_map(self) -> Blocking[..., FunctionCall[R]]:
         """``spawn_map(*iterables, kwargs={})``: start a call for each element and don't wait."""
         self._refuse_generator("spawn_map")
@@ -232,6 +261,11 @@ class Function(Generic[P, R, L]):
         if self._target.is_generator:
             name = self._target.name
             raise InvalidError(f"{name} is a generator and has no .{what}(): iterate over {name}.remote_gen(…)")
+
+
+def _say_unwrapped(wrap: bool | None) -> None:
+    if wrap:
+        say("wrap_returned_exceptions= has no effect any more, here as with Modal: the exception itself is returned")
 
 
 def _find(app: "App", name: str) -> "Function[..., Any, Any]":

@@ -1,11 +1,11 @@
 """Spawned calls: handles to results that come later."""
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from greenroom.model.errors import InvalidError
 from greenroom.sdk import codec, spawning
-from greenroom.sdk.bridge import Blocking, Both, called_from_coroutine
+from greenroom.sdk.bridge import Blocking, Both
 from greenroom.sdk.channel import loop_channel, thread_channel
 from greenroom.sdk.collecting import Collector
 from greenroom.sdk.unbuilt import unbuilt
@@ -27,18 +27,14 @@ class FunctionCall(Generic[R]):
     def __reduce__(self) -> tuple[Any, ...]:
         return (FunctionCall, (self.object_id,))
 
-    @classmethod
-    def from_id(cls, function_call_id: str) -> "FunctionCall[Any]":
-        """The call of that id, from any process of the same running app.
+    from_id: "ClassVar[_FromId]"
+    """``from_id(function_call_id)``: the call of that id, from any process of the same running app; ``.aio`` in a coroutine.
 
-        Raises:
-            InvalidError: that is no call's id.
-        """
-        if not isinstance(function_call_id, str) or not function_call_id.startswith("fc-"):
-            raise InvalidError(
-                f"{function_call_id!r} is no function call's id: give what FunctionCall.object_id says, fc-…"
-            )
-        return FunctionCall(function_call_id)
+    Raises:
+        InvalidError: that is no call's id.
+    """
+    gather: ClassVar[Blocking[..., list[Any]]]
+    """``gather(*function_calls)``: the results of all of them, in order; ``.aio`` for coroutines."""
 
     @property
     def get(self) -> Blocking[..., R]:
@@ -85,23 +81,39 @@ class FunctionCall(Generic[R]):
             yield await self._get_async(index=index)
 
     @property
-    def cancel(self) -> Blocking[[], None]:
-        """Cancel what hasn't ended; ``get`` then raises :class:`greenroom.InputCancellation`."""
+    def cancel(self) -> Blocking[..., None]:
+        """``cancel(terminate_containers=False)``: cancel what hasn't ended; ``get`` then raises
+        :class:`greenroom.InputCancellation`.
+        """
         return Blocking(self._cancel, self._cancel_async)
 
-    def _cancel(self) -> None:
+    def _cancel(self, terminate_containers: bool = False) -> None:
+        _refuse_to_terminate(terminate_containers)
         spawning.cancel(self.object_id)
 
-    async def _cancel_async(self) -> None:
+    async def _cancel_async(self, terminate_containers: bool = False) -> None:
+        _refuse_to_terminate(terminate_containers)
         await spawning.cancel_async(self.object_id)
 
-    @staticmethod
-    def gather(*function_calls: "FunctionCall[Any]") -> list[Any]:
-        """The results of all of them, in order; called straight from an ``async def``, a coroutine."""
-        __tracebackhide__ = True
-        if called_from_coroutine(1):
-            return _gather_async(*function_calls)  # type: ignore[return-value]
-        return _gather(*function_calls)
+
+def _refuse_to_terminate(asked: bool) -> None:
+    if asked:
+        raise NotImplementedError("FunctionCall.cancel(terminate_containers=True) is not built yet")
+
+
+class _FromId:
+    """To name a call asks nobody, so it never blocks; ``.aio`` is for programs that await it."""
+
+    def __call__(self, function_call_id: str) -> FunctionCall[Any]:
+        if not isinstance(function_call_id, str) or not function_call_id.startswith("fc-"):
+            raise InvalidError(
+                f"{function_call_id!r} is no function call's id: give what FunctionCall.object_id says, fc-…"
+            )
+        return FunctionCall(function_call_id)
+
+    async def aio(self, function_call_id: str) -> FunctionCall[Any]:
+        """The same."""
+        return self(function_call_id)
 
 
 def _gather(*calls: FunctionCall[Any]) -> list[Any]:
@@ -118,5 +130,6 @@ async def _gather_async(*calls: FunctionCall[Any]) -> list[Any]:
     return [await call._get_async() for call in calls]
 
 
-gather = Blocking(_gather, _gather_async)
+FunctionCall.from_id = _FromId()
+gather = FunctionCall.gather = Blocking(_gather, _gather_async)
 """``gather(*function_calls)``: the results of all of them, in order; ``.aio`` for coroutines."""

@@ -129,4 +129,4 @@ def _run_here(awaitable: Any) -> object:
     except RuntimeError:
         return asyncio.run(complete())
     awaitable.close()
-    raise ExecutionError("this class has async hooks: call the method with `await obj.method.local(…)` from async code")
+    raise ExecutionError("this class has async hooks: from async code, `async with` it, or `await obj.method.local(…)`")

@@ -31,6 +31,7 @@ class MapState:
 
     def __init__(self, target: Target, inputs: Inputs, ordered: bool, return_exceptions: bool) -> None:
         self.target = target
+        self._function_id = target.function_id
         self.call_id = new_call_id()
         self.window = Window()
         self.exhausted = False
@@ -67,7 +68,7 @@ class MapState:
     def _start(self, channel: ThreadChannel | LoopChannel, shape: str) -> None:
         target = self.target
         channel.bind(target)
-        channel.connection.send(Call(self.call_id, target.function_id, target.method, target.binding, shape, []))
+        channel.connection.send(Call(self.call_id, self._function_id, target.method, target.binding, shape, []))
 
     def admit(self, inputs: Iterator[Arguments], limit: int) -> Iterator[Item]:
         """The next inputs, numbered, pickled and counted: up to ``limit``, or fewer that fill a frame."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ConnectionError
 from greenroom.sdk import codec
-from greenroom.sdk.channel import LoopChannel, ThreadChannel
+from greenroom.sdk.channel import Arrivals, LoopChannel, ThreadChannel
 from greenroom.sdk.feeding import ThreadFeeder, feed
 from greenroom.sdk.inputs import Arguments, Inputs
 from greenroom.sdk.lazy import Lazy
@@ -82,7 +82,7 @@ async def run_map_async(
     """The same on an event loop."""
     state = MapState(target, inputs, ordered, return_exceptions)
     channel = LoopChannel()
-    arrivals = channel.sinks[state.call_id] = _Arrivals()
+    arrivals = channel.sinks[state.call_id] = Arrivals()
     state.changed = arrivals.look
     feeder: asyncio.Task[None] | None = None
     try:
@@ -107,24 +107,10 @@ async def run_map_async(
         state.close()
 
 
-class _Arrivals:
-    """What has come for one map; see ``channel.Sink``."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[tuple[Any, list[Payload]]] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-
-    def look(self) -> None:
-        """Wake the consumer, from any thread."""
-        self._loop.call_soon_threadsafe(self.take, None, [])
-
-    def take(self, message: Any, payloads: list[Payload]) -> None:
-        self.queue.put_nowait((message, payloads))
-
-
 async def _feed(state: MapState, channel: LoopChannel, inputs: Inputs) -> None:
     try:
         await feed(state, channel, inputs)
-    except Exception as error:  # noqa: BLE001 - the user's iterator raised; the consumer raises it
+    except BaseException as error:  # noqa: BLE001 - the user's iterator raised, CancelledError maybe; the consumer raises it
         state.error = error
-    state.changed()
+    finally:
+        state.changed()

@@ -4,15 +4,16 @@ from typing import Any, NamedTuple
 
 from greenroom.model.errors import InvalidError
 from greenroom.model.spec import RetrySpec
-from greenroom.sdk.secret import Secret
+from greenroom.sdk.secret import Secret, checked_variables
 
 _OLD_NAMES = {
     "keep_warm": "min_containers",
     "concurrency_limit": "max_containers",
     "container_idle_timeout": "scaledown_window",
 }
-_IGNORED = {"region", "cloud", "proxy", "include_source", "restrict_modal_access", "experimental_options", "i6pn",
-            "nonpreemptible", "restrict_output"}  # fmt: skip
+_IGNORED = {"region", "routing_region", "cloud", "proxy", "include_source", "restrict_modal_access", "i6pn",
+            "experimental_options", "nonpreemptible", "restrict_output", "allow_cross_region_volumes"}  # fmt: skip
+_EXPERIMENTAL = "_experimental_"
 _LATER = {"schedule", "volumes", "mounts", "network_file_systems", "ephemeral_disk", "block_network",
           "enable_memory_snapshot"}  # fmt: skip
 _KNOWN = {
@@ -49,8 +50,10 @@ class Retries:
             ("initial_delay", initial_delay, 0.0, 60.0),
             ("max_delay", max_delay, 1.0, 60.0),
         ):
-            if not low <= value <= high:
-                raise InvalidError(f"Retries({name}={value}) must lie between {low:g} and {high:g}")
+            kind = int if name == "max_retries" else (int, float)
+            if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+                number = "a whole number" if name == "max_retries" else "a number"
+                raise InvalidError(f"Retries({name}={value!r}) must be {number} between {low:g} and {high:g}")
         self.spec = RetrySpec(max_retries, initial_delay, backoff_coefficient, max_delay)
 
 
@@ -95,21 +98,23 @@ def read_options(where: str, given: dict[str, Any]) -> Options:
     retries = options.pop("retries", None)
     if retries is not None:
         fields["retries"] = _retries(where, retries)
-    concurrent = options.pop("allow_concurrent_inputs", None) or options.pop("max_inputs", None)
-    if concurrent is not None:
+    if (concurrent := options.pop("allow_concurrent_inputs", None)) is not None:
         fields["max_inputs"] = _whole(where, "allow_concurrent_inputs", concurrent, 1)
-    fields["single_use"] = bool(options.pop("single_use_containers", False))
-    fields["environment"] = _environment(where, options.pop("secrets", None), options.pop("env", None))
+    fields["single_use"] = bool(options.pop("single_use_containers", False)) | _one_input(where, options)
+    secrets = read_secrets(where, options.pop("secrets", None))
+    fields["environment"] = _environment(where, secrets, options.pop("env", None))
     later = {name: value for name in sorted(_LATER) if (value := options.pop(name, None))}
     if (image := options.pop("image", None)) is not None:
         later["image"] = image
+    if stored := [secret for secret in secrets if secret.stored]:
+        later["secrets"] = stored[0]
     return Options(
         fields=fields,
         name=options.pop("name", None) or "",
         serialized=bool(options.pop("serialized", False)),
         is_generator=options.pop("is_generator", None),
         later=later,
-        ignored=[name for name in sorted(_IGNORED) if options.pop(name, None) is not None],
+        ignored=sorted(name for name in options if name in _IGNORED or name.startswith(_EXPERIMENTAL)),
         retries=retries is not None,
         schedule="schedule" in later,
         snapshot=bool(later.get("enable_memory_snapshot")),
@@ -118,18 +123,34 @@ def read_options(where: str, given: dict[str, Any]) -> Options:
 
 def _translate(where: str, given: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {}
+    spelled: dict[str, str] = {}
     for name, value in given.items():
         new = _OLD_NAMES.get(name, name)
-        if new not in _KNOWN and new not in _IGNORED:
+        if new not in _KNOWN and new not in _IGNORED and not new.startswith(_EXPERIMENTAL):
             import difflib
 
             close = difflib.get_close_matches(name, [*_KNOWN, *_IGNORED, *_OLD_NAMES], 1)
             hint = f"; did you mean {close[0]}=?" if close else ""
             raise InvalidError(f"{where} knows no {name}={hint}")
-        if new in options and value is not None:
-            raise InvalidError(f"{where}: {name}= and {new}= are the same; give one")
-        options[new] = value
+        if value is None:
+            continue
+        if new in options:
+            raise InvalidError(f"{where}: {spelled[new]}= and {name}= are the same; give one")
+        options[new], spelled[new] = value, name
     return options
+
+
+def _one_input(where: str, options: dict[str, Any]) -> bool:
+    """``max_inputs=1``, which ``single_use_containers=True`` was called for a while."""
+    value = options.pop("max_inputs", None)
+    if value is None:
+        return False
+    if value != 1 or isinstance(value, bool):
+        raise InvalidError(
+            f"{where}: max_inputs={value!r} can only be 1, a container for each input (single_use_containers=True); "
+            "for several inputs at once write @concurrent(max_inputs=…) below it"
+        )
+    return True
 
 
 def _whole(where: str, name: str, value: Any, least: int) -> int:
@@ -160,7 +181,8 @@ def _resources(where: str, options: dict[str, Any], fields: dict[str, Any]) -> N
         fields[name], fields[f"{name}_limit"] = kind(request), kind(limit)
     gpu = options.pop("gpu", None)
     if gpu:
-        fields["gpu"] = str(gpu)
+        # A list says what to take in the place of what there isn't.
+        fields["gpu"] = ",".join(map(str, gpu)) if isinstance(gpu, list | tuple) else str(gpu)
 
 
 def _retries(where: str, value: Any) -> RetrySpec:
@@ -171,14 +193,26 @@ def _retries(where: str, value: Any) -> RetrySpec:
     raise InvalidError(f"{where}: retries={value!r} must be a number from 0 to 10, or Retries(max_retries=…)")
 
 
-def _environment(where: str, secrets: Any, env: Any) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for secret in secrets or ():
+def read_secrets(where: str, given: Any) -> list[Secret]:
+    """``secrets=``; raises ``InvalidError`` where that is no list of secrets."""
+    if given is None:
+        return []
+    if isinstance(given, str | dict) or not hasattr(given, "__iter__"):
+        raise InvalidError(f"{where}: secrets= takes a list: write secrets=[…]")
+    secrets: list[Secret] = list(given)
+    for secret in secrets:
         if not isinstance(secret, Secret):
             raise InvalidError(
                 f"{where}: secrets= holds a {type(secret).__name__}; make one with Secret.from_dict({{…}})"
             )
-        values.update(secret.values)
-    if env:
-        values.update(Secret.from_dict(env).values)
+    return secrets
+
+
+def _environment(where: str, secrets: list[Secret], env: Any) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for secret in secrets:
+        if not secret.stored:
+            values.update(secret.values)
+    if env is not None:
+        values.update(checked_variables(f"{where}: env=", env))
     return values

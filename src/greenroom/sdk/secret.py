@@ -1,56 +1,64 @@
 """Secrets: environment variables for containers."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import InvalidError, NotFoundError
+from greenroom.sdk.unbuilt import unbuilt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+@unbuilt("create_deployed", "get_dashboard_url", "hydrate", "info", "update")
 class Secret:
-    """Environment variables that a function's containers get. Values are never printed."""
+    """Environment variables that a function's containers get. Values are never printed.
 
-    def __init__(self, values: dict[str, str]) -> None:
+    Args:
+        values: the variables.
+        stored: what the program wrote to name a stored secret, whose values only a later version can have.
+    """
+
+    def __init__(self, values: dict[str, str], stored: str = "") -> None:
         self._values = values
+        self.stored = stored
 
     def __repr__(self) -> str:
-        return f"Secret({', '.join(sorted(self._values))})"
+        return self.stored or f"Secret({', '.join(sorted(self._values))})"
 
     @property
     def values(self) -> dict[str, str]:
-        """The variables."""
+        """The variables.
+
+        Raises:
+            NotImplementedError: it is a stored secret.
+        """
+        if self.stored:
+            raise NotImplementedError(f"{self.stored} is not built yet (use Secret.from_dict or from_dotenv)")
         return dict(self._values)
 
     @classmethod
-    def from_dict(cls, env_dict: dict[str, str | None]) -> "Secret":
+    def from_dict(cls, env_dict: dict[str, str | None] | None = None) -> "Secret":
         """From names and values; a value of None leaves that variable out.
 
         Raises:
             InvalidError: a name or value is no string, or a name can't be one of a variable.
         """
-        values: dict[str, str] = {}
-        for name, value in env_dict.items():
-            if not isinstance(name, str) or not name or "=" in name or "\0" in name:
-                raise InvalidError(f"Secret.from_dict: {name!r} can't be the name of an environment variable")
-            if value is None:
-                continue
-            if not isinstance(value, str) or "\0" in value:
-                raise InvalidError(f"Secret.from_dict: the value of {name} is a {type(value).__name__}, not a str")
-            values[name] = value
-        return cls(values)
+        return cls(checked_variables("Secret.from_dict", {} if env_dict is None else env_dict))
 
     @classmethod
     def from_local_environ(cls, env_keys: Iterable[str]) -> "Secret":
         """From variables of this process.
 
         Raises:
+            InvalidError: that is no list of names.
             NotFoundError: one isn't set here.
         """
         from greenroom.usercode.context import is_local
 
+        if isinstance(env_keys, str):
+            raise InvalidError(f"Secret.from_local_environ({env_keys!r}) takes a list of names: write [{env_keys!r}]")
         keys = list(env_keys)
         if not is_local():
             return cls({key: os.environ[key] for key in keys if key in os.environ})
@@ -83,9 +91,29 @@ class Secret:
         raise NotFoundError(f"Secret.from_dotenv: no {filename} in {directory} or above it")
 
     @classmethod
-    def from_name(cls, name: str, **options: Any) -> "Secret":
-        """Stored secrets come with deployed apps."""
-        raise NotImplementedError("Secret.from_name: stored secrets are not built yet; use Secret.from_dict")
+    def from_name(cls, name: str, *more: Any, **options: Any) -> "Secret":
+        """A stored secret. A function can name it; what needs it is refused when it is used."""
+        return cls({}, f"Secret.from_name({name!r})")
+
+    lookup = from_name
+
+
+def checked_variables(where: str, given: Any) -> dict[str, str]:
+    """Environment variables, without those whose value is None; raises ``InvalidError``, which begins with ``where``."""
+    if not isinstance(given, Mapping):
+        raise InvalidError(f"{where} takes a dict of names and values, not a {type(given).__name__}")
+    values: dict[str, str] = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+            raise InvalidError(f"{where}: {name!r} can't be the name of an environment variable")
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise InvalidError(f"{where}: the value of {name} is a {type(value).__name__}, not a str")
+        if "\0" in value:
+            raise InvalidError(f"{where}: the value of {name} holds a null character")
+        values[name] = value
+    return values
 
 
 def _parse_dotenv(file: "Path") -> dict[str, str]:

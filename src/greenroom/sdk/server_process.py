@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from greenroom.model.errors import ConnectionError, InvalidError
@@ -17,6 +18,8 @@ from greenroom.sdk.address import Address
 from greenroom.sdk.streams import open_standard_descriptors
 from greenroom.wire.connection import MAX_SOCKET_PATH
 
+LOG = "server.log"
+"""The servers' own log, in the state directory."""
 LOG_LIMIT = 1024**2
 """Bytes of the servers' own log from which on a new one is begun."""
 END = 60.0
@@ -28,54 +31,66 @@ class ServerProcess:
 
     def __init__(self) -> None:
         open_standard_descriptors()
-        settings_from_environment()  # a wrong setting is told here, not in a log
+        settings = settings_from_environment()  # a wrong setting is told here, not in a log
+        self.backstop = settings.cancel_grace + settings.exit_grace + 5.0
+        """Seconds after which its containers have ended, should it die."""
         home = home_directory()
         server_id = new_id("sv")
-        self._run = home / "run" / server_id[3:]
-        path = self._run / "server.sock"
+        self.run = home / "run" / server_id[3:]
+        """Its run directory."""
+        path = self.run / "server.sock"
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise InvalidError(
                 f"the state directory's path is too long for a Unix socket ({len(os.fsencode(path))} bytes of at most "
                 f"{MAX_SOCKET_PATH}): {path}; set GREENROOM_HOME to a shorter one"
             )
         token = new_id("tk")
-        try:
-            listener, lock = self._prepare(path, token)
-        except OSError as error:
-            shutil.rmtree(self._run, ignore_errors=True)
-            full = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            raise InvalidError(
-                f"can't write the state directory {home}: {error.strerror or error}; "
-                f"{full}set GREENROOM_HOME to another directory"
-            ) from None
         self.address = Address(str(path), token)
-        with listener:
-            self._pid = self._spawn(home, server_id, listener.fileno(), lock)
-        os.close(lock)
-        self._pidfd = os.pidfd_open(self._pid)
+        try:
+            with ExitStack() as opened:
+                self._pid = self._start(home, server_id, token, opened)
+        except OSError as error:
+            shutil.rmtree(self.run, ignore_errors=True)
+            full = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            what = (
+                f"the servers' log {home / LOG}"
+                if str(error.filename) == str(home / LOG)
+                else f"the state directory {home}"
+            )
+            raise InvalidError(
+                f"can't write {what}: {error.strerror or error}; {full}set GREENROOM_HOME to another directory"
+            ) from None
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except ProcessLookupError:  # it has ended, and the program's own handler of SIGCHLD took its status
+            self._pidfd = -1
 
-    def _prepare(self, path: Path, token: str) -> tuple[socket.socket, int]:
-        self._run.mkdir(mode=0o700, parents=True)
-        lock = os.open(self._run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _start(self, home: Path, server_id: str, token: str, opened: ExitStack) -> int:
+        """The server's process id; what is ``opened`` is the server's too from then on. Raises OSError."""
+        self.run.mkdir(mode=0o700, parents=True)
+        lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        fd = os.open(self._run / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.run / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(token)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(self.address.path)
         listener.listen(1024)
-        return listener, lock
+        log = home / LOG
+        if log.exists() and log.stat().st_size > LOG_LIMIT:
+            log.replace(log.with_suffix(".log.old"))
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, output)
+        return self._spawn(home, server_id, listener.fileno(), lock, output)
 
-    def _spawn(self, home: Path, server_id: str, listener: int, lock: int) -> int:
+    def _spawn(self, home: Path, server_id: str, listener: int, lock: int, output: int) -> int:
         # -P: the working directory is the user's, and may hold a queue.py.
         command = [
             sys.executable, "-P", "-m", "greenroom.server",
-            "--home", str(home), "--run", str(self._run), "--id", server_id,
+            "--home", str(home), "--run", str(self.run), "--id", server_id,
             "--listen", str(listener), "--lock", str(lock),
         ]  # fmt: skip
-        log = home / "server.log"
-        if log.exists() and log.stat().st_size > LOG_LIMIT:
-            log.replace(log.with_suffix(".log.old"))
         os.set_inheritable(listener, True)
         os.set_inheritable(lock, True)
         try:
@@ -85,7 +100,7 @@ class ServerProcess:
                 own_environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
                     (os.POSIX_SPAWN_DUP2, 1, 2),
                 ],
                 setsid=True,
@@ -100,33 +115,46 @@ class ServerProcess:
         Raises:
             ConnectionError: it doesn't.
         """
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(END * 1000):
-            raise ConnectionError(
-                f"the server (process {self._pid}) does not end; see server.log in {self._run.parent.parent}"
-            )
-        os.waitpid(self._pid, 0)
-        os.close(self._pidfd)
+        if self._pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            if not poll.poll(END * 1000):
+                raise ConnectionError(
+                    f"the server (process {self._pid}) does not end; see {LOG} in {self.run.parent.parent}"
+                )
+            try:
+                os.waitpid(self._pid, 0)
+            except ChildProcessError:
+                pass  # the program ignores SIGCHLD, or has a handler that takes whatever ends
+            os.close(self._pidfd)
         self._clear_up()
+
+    def in_use(self) -> bool:
+        """Whether it, or a worker that it left, still needs the run directory."""
+        try:
+            lock = os.open(self.run / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False  # it is gone, or somebody removes it
+        except OSError:
+            return True  # for all that can be told
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def has_containers(self) -> bool:
+        """Whether any are left that have not been cleared up."""
+        return any((self.run / "containers").glob("*"))
 
     def _clear_up(self) -> None:
         """The server removes its run directory; killed, it leaves that to its worker; killed too early to have one, to us."""
         limit = time.monotonic() + END
-        while self._run.exists():
-            try:
-                lock = os.open(self._run / "lock", os.O_RDWR | os.O_CLOEXEC)
-            except OSError:
-                return  # somebody is at it
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > limit:
-                    return
-                time.sleep(0.02)
-            else:
-                if not any((self._run / "containers").glob("*")):
-                    shutil.rmtree(self._run, ignore_errors=True)
+        while self.in_use():
+            if time.monotonic() > limit:
                 return
-            finally:
-                os.close(lock)
+            time.sleep(0.02)
+        if not self.has_containers():
+            shutil.rmtree(self.run, ignore_errors=True)

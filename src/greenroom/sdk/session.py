@@ -5,14 +5,18 @@ A thread of its own reads events and hands them to the display; calls don't pass
 
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from greenroom.model.errors import AuthError, ConnectionError, ProtocolError
 from greenroom.sdk import address as addresses
+from greenroom.sdk import last_words
 from greenroom.sdk.address import Address
 from greenroom.sdk.channel import next_rid, raise_failed
 from greenroom.sdk.output import current_sink, say
 from greenroom.sdk.server_process import ServerProcess
+from greenroom.sdk.streams import warn
+from greenroom.usercode.service import one_line
 from greenroom.wire import messages as m
 from greenroom.wire.connection import BlockingConnection, connect
 from greenroom.wire.payload import Payload
@@ -30,12 +34,16 @@ class Session:
     def __init__(self, to: Address, process: ServerProcess | None) -> None:
         self.users = 0
         self._process = process
-        self._address = to
         self._connection = BlockingConnection(connect(to.path))
         self._answers: dict[int, _Answer] = {}
         self._lock = threading.Lock()
         self._lost: Exception | None = None
-        self._closing = False
+        self._heard: dict[str, int] = {}
+        """Bytes of each container's output that have come."""
+        self._functions: dict[str, str] = {}
+        """Which function or class each container is of."""
+        self._not_shown: Exception | None = None
+        """What the display first failed with."""
         self._connection.send(m.Hello(to.role, to.token, m.PROTOCOL_VERSION))
         self._thread = threading.Thread(target=self._read, name="greenroom-events", daemon=True)
         self._thread.start()
@@ -69,19 +77,24 @@ class Session:
         return self._lost is not None
 
     def _read(self) -> None:
+        lost: Exception = ConnectionError("its messages are read no longer")
         try:
             while True:
                 self._take(*self._connection.receive())
         except (ConnectionError, ProtocolError, AuthError, OSError) as error:
+            lost = error
+        finally:
+            # Whatever ended it: nobody may wait for ever.
             with self._lock:
-                self._lost = error
+                self._lost = lost
                 answers, self._answers = list(self._answers.values()), {}
-        for answer in answers:
-            answer.message = self._lost
-            answer.arrived.set()
+            for answer in answers:
+                answer.message = lost
+                answer.arrived.set()
+        if self._process is not None and self._process.has_containers() and current_sink() is not None:
+            last_words.relay(self._process, self._heard, self._show_log)
 
     def _take(self, message: Any, payloads: list[Payload]) -> None:
-        sink = current_sink()
         if isinstance(message, m.Done | m.Failed):
             with self._lock:
                 answer = self._answers.pop(message.rid, None)
@@ -91,14 +104,32 @@ class Session:
         elif isinstance(message, m.Refused):
             raise AuthError(f"the server refused the connection: {message.reason}")
         elif isinstance(message, m.Notice):
-            say(message.text)
-        elif sink is None:
-            return
+            self._show(lambda: say(message.text))
         elif isinstance(message, m.Log):
-            assert isinstance(payloads[0], bytes)
-            sink.log(message.container_id, message.function, payloads[0])
+            data = payloads[0]
+            assert isinstance(data, bytes)
+            self._heard[message.container_id] = self._heard.get(message.container_id, 0) + len(data)
+            self._functions[message.container_id] = message.function
+            self._show_log(message.container_id, data)
         elif isinstance(message, m.ContainerChanged):
-            sink.container_changed(message.container_id, message.function, message.state, message.reason)
+            self._functions[message.container_id] = message.function
+            if (sink := current_sink()) is not None:
+                self._show(
+                    lambda: sink.container_changed(
+                        message.container_id, message.function, message.state, message.reason
+                    )
+                )
+
+    def _show_log(self, container_id: str, data: bytes) -> None:
+        if (sink := current_sink()) is not None:
+            self._show(lambda: sink.log(container_id, self._functions.get(container_id, ""), data))
+
+    def _show(self, show: Callable[[], None]) -> None:
+        """What shows it may be the program's, a stream of its own say: its failure must not stop us from reading."""
+        try:
+            show()
+        except Exception as error:  # noqa: BLE001 - told when the session ends
+            self._not_shown = self._not_shown or error
 
     def abandon(self) -> None:
         """In a forked child: it is the parent's, whose server and whose thread that reads it are not ours to end."""
@@ -107,7 +138,6 @@ class Session:
 
     def close(self) -> None:
         """End the connection, and with it an ephemeral server; returns once that has ended."""
-        self._closing = True
         try:
             self._connection.sock.shutdown(2)
         except OSError:
@@ -116,6 +146,8 @@ class Session:
         self._connection.close()
         if self._process is not None:
             self._process.wait()
+        if (error := self._not_shown) is not None:
+            warn(f"greenroom: not all that happened could be shown: {one_line(error)}")
 
 
 _current: Session | None = None

@@ -6,6 +6,8 @@ of the caller's takes it back.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from greenroom.sdk.channel import (
     FutureSink,
     LoopChannel,
     ThreadChannel,
+    Word,
     loop_channel,
     next_rid,
     raise_failed,
@@ -35,62 +38,52 @@ else:
     asyncio = Lazy("asyncio")
 
 
-class _Word:
-    """Waits, in a thread, for the server's word on a spawned call."""
+@contextmanager
+def _spawning(
+    channel: ThreadChannel | LoopChannel, call_id: str, rid: int, word: Word | FutureSink, delivered: Callable[[], int]
+) -> Iterator[None]:
+    """Meanwhile ``word`` gets what the server says of a call; one that ends without its yes is taken back.
 
-    def __init__(self) -> None:
-        self.said: tuple[Any, list[Payload]] | None = None
-
-    def take(self, message: Any, payloads: list[Payload]) -> None:
-        """See ``channel.Sink``."""
-        self.said = self.said or (message, payloads)
-
-
-def _check(message: Any, payloads: list[Payload]) -> None:
-    """Raise why the server won't have the call, if that is what it said."""
-    if isinstance(message, Failed):
-        raise_failed(message)
-    if isinstance(message, Outputs):
-        raise codec.failure(message.items[0][1], message.items[0][2], payloads[0])
+    Args:
+        delivered: how many inputs have been sent.
+    """
+    channel.sinks[call_id] = channel.sinks[rid] = word
+    accepted = False
+    try:
+        yield
+        accepted = True
+    finally:
+        channel.sinks.pop(call_id, None)
+        channel.sinks.pop(rid, None)
+        if not accepted:
+            _take_back(channel, call_id, delivered())
 
 
 def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """``.spawn()``: the call's id."""
-    payload = codec.encode_arguments(args, kwargs, target.by_value)
     call_id, rid = new_call_id(), next_rid()
-    channel = thread_channel()
-    word = channel.sinks[call_id] = channel.sinks[rid] = _Word()
-    accepted = False
-    try:
+    call = _call(target, call_id)
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel, word = thread_channel(), Word()
+    with _spawning(channel, call_id, rid, word, lambda: 1):
         channel.bind(target)
-        channel.connection.send(_call(target, call_id), [payload])
+        channel.connection.send(call, [payload])
         channel.connection.send(EndInputs(call_id, 1, rid))
         _wait(channel, word)
-        accepted = True
-    finally:
-        _forget(channel, call_id, rid)
-        if not accepted:
-            _take_back(call_id, 1)
     return call_id
 
 
 async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """``.spawn.aio()``."""
-    payload = codec.encode_arguments(args, kwargs, target.by_value)
     call_id, rid = new_call_id(), next_rid()
-    channel = loop_channel()
-    word = channel.sinks[call_id] = channel.sinks[rid] = FutureSink(asyncio.get_running_loop())
-    accepted = False
-    try:
+    call = _call(target, call_id)
+    payload = codec.encode_arguments(args, kwargs, target.by_value)
+    channel, word = loop_channel(), FutureSink(asyncio.get_running_loop())
+    with _spawning(channel, call_id, rid, word, lambda: 1):
         channel.bind(target)
-        channel.connection.send(_call(target, call_id), [payload])
+        channel.connection.send(call, [payload])
         channel.connection.send(EndInputs(call_id, 1, rid))
         _check(*await word.future)
-        accepted = True
-    finally:
-        _forget(channel, call_id, rid)
-        if not accepted:
-            _say_never_mind(channel, call_id, 1)
     return call_id
 
 
@@ -102,10 +95,8 @@ def spawn_map(target: Target, inputs: Inputs) -> str:
     """``.spawn_map()``: the call's id."""
     state = SpawnState(target, inputs)
     iterator = iter(inputs)
-    channel = thread_channel()
-    word = channel.sinks[state.call_id] = channel.sinks[state.rid] = _Word()
-    accepted = False
-    try:
+    channel, word = thread_channel(), Word()
+    with _spawning(channel, state.call_id, state.rid, word, lambda: state.delivered):
         state.begin(channel)
         if inputs.plain:
             while not state.exhausted:
@@ -121,35 +112,23 @@ def spawn_map(target: Target, inputs: Inputs) -> str:
         if state.error is not None:
             raise state.error
         _wait(channel, word)
-        accepted = True
-    finally:
-        _forget(channel, state.call_id, state.rid)
-        if not accepted:
-            _take_back(state.call_id, state.delivered)
     return state.call_id
 
 
 async def spawn_map_async(target: Target, inputs: Inputs) -> str:
     """``.spawn_map.aio()``."""
     state = SpawnState(target, inputs)
-    channel = loop_channel()
-    word = channel.sinks[state.call_id] = channel.sinks[state.rid] = FutureSink(asyncio.get_running_loop())
-    accepted = False
-    try:
+    channel, word = loop_channel(), FutureSink(asyncio.get_running_loop())
+    with _spawning(channel, state.call_id, state.rid, word, lambda: state.delivered):
         state.begin(channel)
         await feed(state, channel, inputs)
         if state.error is not None:
             raise state.error
         _check(*await word.future)
-        accepted = True
-    finally:
-        _forget(channel, state.call_id, state.rid)
-        if not accepted:
-            _say_never_mind(channel, state.call_id, state.delivered)
     return state.call_id
 
 
-def _wait(channel: ThreadChannel, word: _Word) -> None:
+def _wait(channel: ThreadChannel, word: Word) -> None:
     try:
         while word.said is None:
             channel.pump()
@@ -158,22 +137,23 @@ def _wait(channel: ThreadChannel, word: _Word) -> None:
     _check(*word.said)
 
 
-def _forget(channel: ThreadChannel | LoopChannel, *keys: str | int) -> None:
-    for key in keys:
-        channel.sinks.pop(key, None)
+def _check(message: Any, payloads: list[Payload]) -> None:
+    """Raise why the server won't have the call, if that is what it said."""
+    if isinstance(message, Failed):
+        raise_failed(message)
+    if isinstance(message, Outputs):
+        raise codec.failure(message.items[0][1], message.items[0][2], payloads[0])
 
 
-def _take_back(call_id: str, delivered: int) -> None:
+def _take_back(channel: ThreadChannel | LoopChannel, call_id: str, delivered: int) -> None:
+    """What has been sent is cancelled, and nothing more will come: half a spawned call is of no use to anybody."""
     try:
-        _say_never_mind(thread_channel(), call_id, delivered)  # a new one, where an interrupt broke the old
+        if isinstance(channel, ThreadChannel):
+            channel = thread_channel()  # a new one, where an interrupt broke the old
+        channel.connection.send(CancelCall(call_id))
+        channel.connection.send(EndInputs(call_id, delivered))
     except ConnectionError:
         pass  # its server has gone, and the call with it
-
-
-def _say_never_mind(channel: ThreadChannel | LoopChannel, call_id: str, delivered: int) -> None:
-    """What has been sent is cancelled, and nothing more will come: half a spawned call is of no use to anybody."""
-    channel.connection.send(CancelCall(call_id))
-    channel.connection.send(EndInputs(call_id, delivered))
 
 
 def cancel(call_id: str) -> None:

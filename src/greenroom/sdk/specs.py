@@ -9,7 +9,6 @@ from greenroom.sdk.cls import Cls
 from greenroom.sdk.function import Function
 from greenroom.sdk.options import Options
 from greenroom.sdk.program import by_value_definition, module_name
-from greenroom.sdk.unbuilt import refuse_later
 from greenroom.usercode.definition import ClassDefinition, FunctionDefinition
 from greenroom.wire.payload import Payload
 
@@ -17,9 +16,10 @@ from greenroom.wire.payload import Payload
 def function_specs(
     functions: Mapping[str, tuple[Function[..., Any, Any], FunctionDefinition, Options]],
 ) -> Iterator[tuple[FunctionSpec, Payload]]:
-    """Of an app's functions, each with its definition where it travels by value."""
+    """Of an app's functions that can run, each with its definition where it travels by value."""
     for name, (function, definition, options) in functions.items():
-        refuse_later(name, options, [definition.web] if definition.web else [], [], definition.batched)
+        if function.lacking:
+            continue  # refused when it is called
         raw = definition.function
         fields = dict(options.fields)
         if definition.concurrent is not None:
@@ -43,8 +43,9 @@ def function_specs(
 
 def class_specs(classes: Mapping[str, tuple[Cls, ClassDefinition, Options]]) -> Iterator[tuple[FunctionSpec, Payload]]:
     """Of an app's classes, likewise."""
-    for name, (_, definition, options) in classes.items():
-        refuse_later(name, options, list(definition.web.values()), definition.build, definition.batched)
+    for name, (handle, definition, options) in classes.items():
+        if handle.lacking or (definition.web and not definition.methods):
+            continue  # refused when it is called
         cls = definition.cls
         fields = dict(options.fields)
         if definition.concurrent is not None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from greenroom.model.errors import InvalidError
+from greenroom.sdk.tracebacks import show_without_our_frames
 from greenroom.usercode.context import current_input, own
 from greenroom.wire.payload import Payload
 
@@ -10,7 +11,7 @@ from greenroom.wire.payload import Payload
 class Target:
     """Function or class, method, and the parameter set."""
 
-    __slots__ = ("_binding", "_binding_bytes", "_function_id", "by_value", "is_generator", "method", "name")
+    __slots__ = ("_binding", "_binding_bytes", "_function_id", "by_value", "is_generator", "lacking", "method", "name")
 
     def __init__(
         self,
@@ -21,12 +22,15 @@ class Target:
         is_generator: bool,
         by_value: bool,
         binding: bytes = b"",
+        lacking: str = "",
     ) -> None:
         self._function_id = function_id
         self.method = method
         self.name = name
         self.is_generator = is_generator
         self.by_value = by_value
+        self.lacking = lacking
+        """What it needs that isn't built, so that it can't be called; ``""``: nothing."""
         self._binding_bytes = binding
         self._binding = ""
 
@@ -41,7 +45,15 @@ class Target:
 
     @property
     def function_id(self) -> str:
-        """Id within the running app; raises :class:`ConnectionError` when no app runs."""
+        """Id within the running app.
+
+        Raises:
+            ConnectionError: no app runs.
+            NotImplementedError: it needs what isn't built.
+        """
+        if self.lacking:
+            show_without_our_frames()  # what is printed next may be this
+            raise NotImplementedError(f"{self.lacking}: {self.name}")
         return self._function_id()
 
     def refuse_to_wait_for_itself(self) -> None:

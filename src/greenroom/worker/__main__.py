@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--lock", type=int, required=True, help="held, so that nobody else clears up while we live")
     options = parser.parse_args()
     os.set_inheritable(options.lock, False)
+    os.chdir("/")  # the client's directory may go, and must not be kept from going
     allow_many()
     # The server ends us, by a word or by closing the socket: not a signal meant for it. (Ignored by a handler, which,
     # unlike SIG_IGN, containers don't inherit.)
