@@ -83,7 +83,8 @@ def wait_for(condition, timeout: float = 45.0, what: str = ""):
 
 def groups_of(home: Path) -> list[Path]:
     """Control groups of a state directory's containers."""
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/greenroom/{home_mark(home)}-*") if path.is_dir()]
+    root, name = Path("/sys/fs/cgroup"), f"{home_mark(home)}-*"
+    return [path for pattern in (f"greenroom/{name}", f"*/greenroom/{name}") for path in root.glob(pattern)]
 
 
 def mounts_of(home: Path) -> list[str]:

@@ -88,7 +88,8 @@ class Pair:
         os.close(watch)
         self.agent: Agent | None = None
 
-    def entered(self) -> Agent:
+    def connected(self) -> Agent:
+        """Both connections, and no word from us yet."""
         self.listener.settimeout(30)
         channels = {}
         for _ in range(2):
@@ -96,8 +97,14 @@ class Pair:
             hello, _ = connection.receive(30)
             channels[hello.channel] = connection
         self.agent = Agent(channels["data"], channels["control"])
-        self.agent.until(m.Entered)
         return self.agent
+
+    def entered(self) -> Agent:
+        agent = self.connected()
+        for connection in (agent.data, agent.control):
+            connection.send(m.Welcome("sv-test", 1 << 20, 1 << 30))
+        agent.until(m.Entered)
+        return agent
 
     def agent_pid(self) -> int:
         return int(wait_for(lambda: (self.directory / "notes").read_text()[:ROOM].strip()))

@@ -133,3 +133,16 @@ def test_nothing_dear_is_imported_before_the_fork() -> None:
         "print(*(set(sys.modules) - before) & {'asyncio', 'json', 'socket', 'subprocess', 'ctypes', 'logging', 'inspect', 'dataclasses'})"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout == "\n"
+
+
+def test_nothing_is_said_before_both_connections_are_welcome(pair):
+    """Or a server that reads the one long before the other would miss that the container is ready."""
+    made = pair(program())
+    agent = made.connected()
+    agent.data.send(m.Welcome("sv-test", 1 << 20, 1 << 30))
+    with pytest.raises(TimeoutError):
+        agent.data.receive(0.5)
+    agent.control.send(m.Welcome("sv-test", 1 << 20, 1 << 30))
+    agent.until(m.Entered)
+    agent.stop()
+    assert made.ended()["exit_code"] == 0

@@ -119,7 +119,7 @@ class Machine(RuleBasedStateMachine):
     def dispatch(self, count):
         taken, self.queue.items = self.queue.items[:count], self.queue.items[count:]
         for item in taken:
-            self.calls.dispatched(item, SimpleNamespace(), 1)
+            self.calls.dispatched(item, SimpleNamespace(stop_reason=""), 1)
             item.started_at = self.clock.now()
 
     @property

@@ -42,6 +42,9 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
     spec = FunctionSpec.from_json(begin.spec)
     try:
         data, control = (_hello(begin, channel) for channel in ("data", "control"))
+        # Its welcome. A busy server reads one connection before the other: what is said on the first must not come before
+        # the second is there.
+        control.receive()
     except ConnectionError as error:
         print(f"greenroom: {error}", file=sys.stderr)
         sys.exit(1)

@@ -7,13 +7,14 @@ import click
 
 _COMMANDS = {
     "run": ("greenroom.cli.run", "run", "Run a program's entry point, function or method."),
-    "container": ("greenroom.cli.container", "container", "List containers, show one's timeline."),
+    "shell": ("greenroom.cli.shell", "shell", "Open a shell in a container like a function's."),
+    "container": ("greenroom.cli.container", "container", "List containers; show, enter or stop one."),
     "doctor": ("greenroom.cli.doctor", "doctor", "Say what this machine can do, and what mends each lack."),
     "completion": ("greenroom.cli.completion", "completion", "Print the completion script of a shell."),
 }
 _LATER = frozenset({
     "app", "billing", "changelog", "config", "curl", "dashboard", "deploy", "dict", "endpoint", "environment", "function",
-    "image", "launch", "nfs", "profile", "queue", "secret", "serve", "server", "setup", "shell", "skills", "token", "volume",
+    "image", "launch", "nfs", "profile", "queue", "secret", "serve", "server", "setup", "skills", "token", "volume",
     "workspace",
 })  # fmt: skip
 """Commands of Modal's."""

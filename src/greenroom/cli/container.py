@@ -1,4 +1,4 @@
-"""``greenroom container list`` and ``container show``.
+"""``greenroom container``: list, show, logs, exec, stop.
 
 ``--json`` prints records; a program may rely on these fields (others may be added, none is taken away):
 
@@ -13,40 +13,23 @@
 """
 
 import json
-import os
 import shutil
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
 
+from greenroom.cli.misuse import Misuse
+from greenroom.cli.servers import Answering, answering
 from greenroom.cli.timeline import duration, timeline
-from greenroom.model.container_state import LIVE
-from greenroom.model.errors import ConnectionError, ProtocolError
 from greenroom.model.settings import home_directory
-from greenroom.wire.connection import BlockingConnection, connect
-from greenroom.wire.messages import PROTOCOL_VERSION, Done, Hello, ListContainers, Refused
-
-TIMEOUT = 2.0
-"""Seconds that a server may take to answer."""
+from greenroom.wire.messages import StopContainer
 
 _FIELDS = ("id", "app_name", "function", "state", "reason", "created_at", "inputs_done", "events")
 
 
-_LATER = ("exec", "logs", "stop")
-"""Commands of Modal's."""
-
-
-class _Group(click.Group):
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _LATER:
-            raise NotImplementedError(f"container {cmd_name} is not built yet")
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_Group)
+@click.group()
 def container() -> None:
     """Containers: what runs, what ran, and where the time went."""
 
@@ -90,13 +73,7 @@ def show(container_id: str, as_json: bool) -> None:
     if container_id in matching:
         matching = {container_id: matching[container_id]}
     if len(matching) != 1:
-        problem = (
-            f"there is no container {container_id}"
-            if not matching
-            else f"{container_id} is the beginning of {len(matching)} ids: {', '.join(sorted(matching)[:5])}"
-        )
-        click.echo(f"greenroom: {problem}; `greenroom container list --all` lists them", err=True)
-        sys.exit(1 if not matching else 2)
+        _complain(container_id, list(matching))
     (record,) = matching.values()
     if as_json:
         click.echo(json.dumps(record, indent=2))
@@ -108,33 +85,81 @@ def show(container_id: str, as_json: bool) -> None:
         click.echo(line)
 
 
+@container.command("exec", context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+@click.argument("container_id", metavar="ID")
+@click.argument("words", metavar="-- CMD [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+def exec_(container_id: str, words: tuple[str, ...]) -> None:
+    """Run a command in a container that lives, on this terminal if there is
+    one. ID may be the beginning of one.
+
+    Exit status: the command's; 2 when there is no such container.
+    """
+    from greenroom.cli.inside import command_in, execute
+
+    server, found = _one_alive(container_id)
+    execute(command_in(server, found, list(words[words[0] == "--" :])))
+
+
+@container.command()
+@click.argument("container_id", metavar="ID")
+def stop(container_id: str) -> None:
+    """Stop a container in order: its inputs are cancelled, its exit hooks run.
+    Returns once it has ended.
+    """
+    server, found = _one_alive(container_id)
+    reason = server.ask(StopContainer(1, found), timeout=None)["reason"]
+    click.echo(f"{found} has ended: {reason}")
+
+
+@container.command()
+@click.argument("container_id", metavar="ID")
+@click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
+def logs(container_id: str, follow: bool) -> None:
+    """Show what a container printed. ID may be the beginning of one.
+
+    Exit status: 1 when there is none, 2 when there are several.
+    """
+    from greenroom.cli.logs import find_output, show
+
+    files = find_output(container_id)
+    if len(files) != 1:
+        known = {record["id"] for record in [*live_containers(), *ended_containers()]}
+        if not files and any(one.startswith(container_id) for one in known):
+            return  # it printed nothing, or so long ago that it isn't kept
+        _complain(container_id, [file.parent.name if file.name == "output" else file.stem for file in files])
+    show(files[0], follow)
+
+
+def _one_alive(container_id: str) -> tuple[Answering, str]:
+    found = [
+        (server, record["id"])
+        for server, records in answering()
+        for record in records
+        if record["id"].startswith(container_id)
+    ]
+    if len(found) != 1:
+        raise Misuse(_which(container_id, [one for _, one in found], "that lives"))
+    return found[0]
+
+
+def _complain(container_id: str, matching: list[str]) -> None:
+    click.echo(f"greenroom: {_which(container_id, matching)}", err=True)
+    sys.exit(1 if not matching else 2)
+
+
+def _which(container_id: str, matching: list[str], alive: str = "") -> str:
+    problem = (
+        f"{container_id} is the beginning of {len(matching)} ids: {', '.join(sorted(matching)[:5])}"
+        if matching
+        else f"there is no container {container_id}{' ' + alive if alive else ''}"
+    )
+    return f"{problem}; `greenroom container list{'' if alive else ' --all'}` lists them"
+
+
 def live_containers() -> list[dict[str, Any]]:
     """Records from every server of this state directory that answers, the youngest first."""
-    records: list[dict[str, Any]] = []
-    for run in (home_directory() / "run").glob("*"):
-        try:
-            records += _ask(run)
-        except (OSError, ConnectionError, ProtocolError):
-            continue  # a server that has just ended, or died; its containers end by themselves
+    records = [record for _, found in answering() for record in found]
     return sorted(records, key=lambda record: -record["created_at"])
-
-
-def _ask(run: Path) -> list[dict[str, Any]]:
-    token = (run / "token").read_text()
-    connection = BlockingConnection(connect(os.fspath(run / "server.sock")))
-    until = time.monotonic() + TIMEOUT
-    try:
-        connection.send(Hello("client", token, PROTOCOL_VERSION))
-        connection.send(ListContainers(1))
-        while True:
-            message, _ = connection.receive(max(0.0, until - time.monotonic()))
-            if isinstance(message, Refused):
-                return []
-            if isinstance(message, Done):
-                containers: list[dict[str, Any]] = message.data["containers"]
-                return [record for record in containers if record["state"] in LIVE]
-    finally:
-        connection.close()
 
 
 def ended_containers() -> list[dict[str, Any]]:

@@ -143,16 +143,7 @@ def find(module: ModuleType, name: str, path: str) -> Found:
     Raises:
         Misuse: there is no app, no such name, or more than one.
     """
-    apps = _apps_in(module)
-    if not apps:
-        raise Misuse(f"{path} has no app: it needs `app = greenroom.App()` at its top level")
-    first, _, rest = name.partition(".")
-    if first in apps:
-        app, name = apps[first], rest
-    else:
-        app = _app_of(apps, name, path, module.__name__)
-    if app.name is None:
-        app.set_default_name(os.path.splitext(os.path.basename(path))[0])
+    app, name = find_app(module, name, path)
     things = _runnable(app)
     if not name:
         return _only(app, things, path)
@@ -164,6 +155,25 @@ def find(module: ModuleType, name: str, path: str) -> Found:
             return Found(app, things[methods[0]], methods[0])
         raise Misuse(f"{name} is a class: name one of its methods{_listed(methods)}")
     raise Misuse(f"{path} has no {name} to run{_choices(name, things)}")
+
+
+def find_app(module: ModuleType, name: str, path: str) -> tuple[App, str]:
+    """The app that ``name`` is in, and the name within it.
+
+    Raises:
+        Misuse: there is none, or several could be meant.
+    """
+    apps = _apps_in(module)
+    if not apps:
+        raise Misuse(f"{path} has no app: it needs `app = greenroom.App()` at its top level")
+    first, _, rest = name.partition(".")
+    if first in apps:
+        app, name = apps[first], rest
+    else:
+        app = _app_of(apps, name, path, module.__name__)
+    if app.name is None:
+        app.set_default_name(os.path.splitext(os.path.basename(path))[0])
+    return app, name
 
 
 def _app_of(apps: dict[str, App], name: str, path: str, module: str) -> App:

@@ -11,13 +11,14 @@ def main() -> None:
     import click
 
     from greenroom.cli.commands import greenroom
+    from greenroom.cli.misuse import Misuse
     from greenroom.model.errors import Error
     from greenroom.sdk.streams import open_standard_descriptors
 
     open_standard_descriptors()
     try:
         greenroom.main(prog_name="greenroom")
-    except (Error, NotImplementedError) as error:
+    except (Error, Misuse, NotImplementedError) as error:
         click.echo(f"greenroom: {error}", err=True)
         sys.exit(2)
     except OSError as error:

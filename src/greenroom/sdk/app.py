@@ -204,6 +204,22 @@ class App:
 
         return decorate
 
+    def add_like(self, function: Callable[..., Any], other: App, name: str, **fields: Any) -> Function[..., Any, Any]:
+        """Add a function that runs in containers like those of ``other``'s function or class ``name`` (``""``: like any).
+
+        ``fields``: of its ``FunctionSpec``, in the place of the other's.
+
+        Raises:
+            NotFoundError: there is none of that name.
+        """
+        entry = other._functions.get(name) or other._classes.get(name)
+        if name and entry is None:
+            raise NotFoundError(f"{other!r} has no function or class {name}")
+        options = entry[2] if entry is not None else read_options("@app.function", dict(other._defaults))
+        kept = {**options.fields, "min_containers": 0, "max_containers": 1, "max_inputs": 1, "target_inputs": 0}
+        like = options._replace(fields={**kept, **fields}, name="", serialized=False, is_generator=None, schedule=False)
+        return self._add_function(function, like)
+
     def _add_class(self, user_class: Any, options: Options) -> Cls:
         definition = describe_class(
             user_class, enable_memory_snapshot=options.snapshot, retries=options.retries, warn=True

@@ -14,10 +14,10 @@ _OLD_NAMES = {
 _IGNORED = {"region", "routing_region", "cloud", "proxy", "include_source", "restrict_modal_access", "i6pn",
             "experimental_options", "nonpreemptible", "restrict_output", "allow_cross_region_volumes"}  # fmt: skip
 _EXPERIMENTAL = "_experimental_"
-_LATER = {"schedule", "volumes", "mounts", "network_file_systems", "ephemeral_disk", "block_network",
+_LATER = {"schedule", "volumes", "mounts", "network_file_systems", "ephemeral_disk",
           "enable_memory_snapshot"}  # fmt: skip
 _KNOWN = {
-    "image", "secrets", "env", "gpu", "serialized", "cpu", "memory", "min_containers", "max_containers",
+    "image", "secrets", "block_network", "env", "gpu", "serialized", "cpu", "memory", "min_containers", "max_containers",
     "buffer_containers", "scaledown_window", "retries", "timeout", "startup_timeout", "name", "is_generator",
     "allow_concurrent_inputs", "single_use_containers", "max_inputs",
 } | _LATER  # fmt: skip
@@ -95,6 +95,7 @@ def read_options(where: str, given: dict[str, Any]) -> Options:
         if (value := options.pop(name, None)) is not None:
             fields[name] = _seconds(where, name, value)
     _resources(where, options, fields)
+    fields["block_network"] = bool(options.pop("block_network", False))
     retries = options.pop("retries", None)
     if retries is not None:
         fields["retries"] = _retries(where, retries)

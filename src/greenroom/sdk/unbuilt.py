@@ -172,11 +172,14 @@ WEB = "web endpoints are not built yet"
 
 def lacking(options: "Options", build: list[str], batched: Any) -> str:
     """The first feature that a function or class needs and that isn't built: so much of a sentence; ``""``: it can run."""
-    images = " (Greenroom has no images so far)"
+    why = {
+        "image": " (Greenroom has no images so far)",
+        "ephemeral_disk": " (what containers write has no quota so far)",
+    }
     for feature, value in options.later.items():
         if feature == "secrets":
             return f"{value!r} is not built yet (use Secret.from_dict or from_dotenv)"
-        return f"{feature}= is not built yet{images if feature == 'image' else ''}"
+        return f"{feature}= is not built yet{why.get(feature, '')}"
     if build:
-        return f"@build is not built yet{images}"
+        return f"@build is not built yet{why['image']}"
     return "@batched is not built yet" if batched is not None else ""

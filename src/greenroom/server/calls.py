@@ -170,6 +170,8 @@ class Calls:
             self._maybe_over(call)
 
     def _came_back(self, item: Input, status: str, detail: str, payload: Payload) -> None:
+        stopped = item.container.stop_reason if item.container is not None else ""
+        cancelled = item.call.cancelled or (f"{CANCELLED}: {stopped}" if stopped else CANCELLED)
         doom, item.doom, item.container = item.doom, "", None
         over = status in (Status.OK, Status.END)
         if doom == "timeout" and (over or status == Status.CANCELLED):
@@ -181,7 +183,7 @@ class Calls:
         elif status == Status.CANCELLED and doom == "requeue":
             self.requeue([item])
         elif over or status == Status.CANCELLED:
-            self._end(item, E.CANCEL, Status.CANCELLED, item.call.cancelled or CANCELLED, b"")
+            self._end(item, E.CANCEL, Status.CANCELLED, cancelled, b"")
         elif status == Status.REFUSED:
             self._end(item, E.FAIL, status, detail, payload)
         else:

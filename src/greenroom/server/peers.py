@@ -37,13 +37,14 @@ class Visitor:
         self._peer: ClientPeer | ContainerPeer | None = None
         self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
         server.visitors.add(self)
-        server.loop.call_later(PATIENCE, self._expect_hello)
+        self._patience = server.loop.call_later(PATIENCE, self._expect_hello)
 
     def _expect_hello(self) -> None:
-        if self._peer is None and not self.connection.closed:
+        if not self.connection.closed:
             self._refuse(f"nothing was said for {PATIENCE:g} s")
 
     def _on_message(self, message: Any, payloads: list[Payload]) -> None:
+        self._patience.cancel()
         if not isinstance(message, m.Hello):
             raise ProtocolError(f"the first message must be Hello, not {type(message).__name__}")
         if message.version != m.PROTOCOL_VERSION:
@@ -72,6 +73,7 @@ class Visitor:
 
     def _on_closed(self, reason: str) -> None:
         self._server.visitors.discard(self)
+        self._patience.cancel()
         if reason:
             self._server.log(f"closed a connection: {reason}")
         if self._peer is not None:

@@ -52,6 +52,8 @@ class ProcessSandbox:
 
     def acquire(self) -> None:
         """A working directory."""
+        if self._launch is not None and self._launch.limits.block_network:
+            raise OSError(0, "block_network=True needs a real container, and this is a plain process")
         self._home.mkdir(mode=0o700)
 
     def adopt(self) -> None:

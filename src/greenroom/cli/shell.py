@@ -1,0 +1,68 @@
+"""``greenroom shell``."""
+
+import signal
+
+import click
+
+from greenroom.cli.inside import command_in, run
+from greenroom.cli.load import find_app, import_target
+from greenroom.cli.servers import Answering
+from greenroom.model.errors import TimeoutError
+from greenroom.sdk.address import address
+from greenroom.sdk.app import App
+from greenroom.sdk.function_call import FunctionCall
+from greenroom.sdk.output import enable_output
+from greenroom.usercode.waiting import shell as wait_for_the_shell
+
+FOREVER = 30 * 86400.0
+"""Seconds that a shell may be open."""
+LOOK = 0.02
+"""Seconds between two looks whether the container is up."""
+SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash || exec sh"]
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
+@click.option("-c", "--cmd", metavar="COMMAND", help="Run this by the shell and leave.")
+@click.argument("target", metavar="TARGET", type=click.Path())
+@click.pass_context
+def shell(ctx: click.Context, as_module: bool, cmd: str | None, target: str) -> None:
+    """Open a shell in a container like those of a function or class: TARGET is
+    FILE.py::NAME, with its files, secrets and limits. Its hooks don't run.
+
+    Exit status: the shell's.
+    """
+    path, _, name = target.partition("::")
+    app, name = find_app(import_target(path, as_module), name, path)
+    name = "" if name in app.registered_entrypoints else name.partition(".")[0]
+    words = ["/bin/sh", "-c", cmd] if cmd is not None else SHELL
+    with enable_output(cmd is None):
+        ctx.exit(open_shell(app, name, words))
+
+
+def open_shell(app: App, name: str, words: list[str]) -> int:
+    """Run ``words`` in a container like ``name``'s; their exit status."""
+    around = App("shell")
+    waiting = around.add_like(wait_for_the_shell, app, name, timeout=FOREVER)
+    with around.run():
+        call = waiting.spawn()
+        server = Answering(address().path, address().token)
+        command = command_in(server, _container(server, call), words)
+        before = signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is the shell's
+        try:
+            return run(command)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            call.cancel()
+
+
+def _container(server: Answering, call: FunctionCall[None]) -> str:
+    """Its id, once it is up; raises what kept it from that."""
+    while True:
+        for record in server.containers():
+            if record["state"] == "RUNNING":
+                return str(record["id"])
+        try:
+            call.get(timeout=LOOK)
+        except TimeoutError:
+            continue
