@@ -99,10 +99,15 @@ class Pair:
         self.agent = Agent(channels["data"], channels["control"])
         return self.agent
 
-    def entered(self) -> Agent:
+    def welcomed(self) -> Agent:
+        """The agent, which starts up now."""
         agent = self.connected()
         for connection in (agent.data, agent.control):
             connection.send(m.Welcome("sv-test", 1 << 20, 1 << 30))
+        return agent
+
+    def entered(self) -> Agent:
+        agent = self.welcomed()
         agent.until(m.Entered)
         return agent
 

@@ -24,7 +24,9 @@ def test_an_orderly_end_is_written_down(pair) -> None:
 
 @pytest.mark.parametrize(("end", "code", "number"), [("os._exit(7)", 7, None), ("os.abort()", None, signal.SIGABRT)])
 def test_how_the_agent_ended_is_written_down(pair, end: str, code: int | None, number: int | None) -> None:
-    ended = pair(program(end)).ended()
+    one = pair(program(end))
+    one.welcomed()
+    ended = one.ended()
     assert (ended["exit_code"], ended["signal"]) == (code, number)
 
 
