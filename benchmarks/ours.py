@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.subjects import Cold, One, Two, app
+from benchmarks.subjects import MANY, Cold, One, Two, app, many
+from greenroom.cli.servers import Answering
+from greenroom.sdk.address import address
+from greenroom.wire.messages import StopContainer
 
 
 def rate(count, work):
@@ -26,18 +29,54 @@ def times(count, work):
     return statistics.median(samples)
 
 
-def pss(module):
-    """Kilobytes of this user's processes that run a module, shared pages by halves."""
-    total = 0
+def pss(pid):
+    """Kilobytes of a process and of all below it, shared pages by halves."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    own = int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1])
+    return own + sum(map(pss, below))
+
+
+def server():
+    return Answering(address().path, address().token)
+
+
+def server_pss():
+    """The server alone, without the worker that it has started."""
+    _, _, run = address().path.rpartition("/run/")
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            if module.encode() in words and os.environ["GREENROOM_HOME"].encode() in b"".join(words):
-                text = (entry / "smaps_rollup").read_text()
-                total += int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1])
         except OSError:
             continue
-    return total
+        if b"greenroom.server" in words and run.partition("/")[0].encode() in b"".join(words):
+            text = (entry / "smaps_rollup").read_text()
+            return int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1])
+    raise LookupError("no server runs")
+
+
+def ends(one, count):
+    """Seconds from the word to stop an idle container until it has gone and all it had is given back."""
+    samples = []
+    for _ in range(count):
+        one.echo.remote(0)
+        (record,) = server().containers()
+        started = time.perf_counter()
+        server().ask(StopContainer(1, record["id"]), None)
+        samples.append(time.perf_counter() - started)
+    return statistics.median(samples)
+
+
+def many_at_once(count):
+    """Seconds until so many containers, asked for at once, are ready."""
+    started = time.perf_counter()
+    with many.run():
+        while sum(record["state"] == "IDLE" for record in server().containers()) < count:
+            time.sleep(0.01)
+        return time.perf_counter() - started
 
 
 async def burst(count):
@@ -51,7 +90,9 @@ def main(quick):
     with app.run():
         one, two = One(), Two()
         one.echo.remote(0)
-        found["server_kb"], found["container_kb"] = pss("greenroom.server"), pss("greenroom.agent")
+        found["server_kb"], found["container_kb"] = server_pss(), pss(server().containers()[0]["pid"])
+        found["end"] = ends(one, 3 if quick else 9)
+        one.echo.remote(0)
         times(300, one.echo.remote)
         found["warm"] = times(3000 // scale, one.echo.remote)
         list(two.echo.map(range(1000)))
@@ -62,10 +103,11 @@ def main(quick):
         )
         found["cold"] = times(12 if quick else 25, lambda number: Cold(key=number).echo.remote(1))
         size = (64 if quick else 256) * 1024**2
-        data, before = os.urandom(size), pss("greenroom.server")
+        data, before = os.urandom(size), server_pss()
         trips = [times(1, lambda _: one.echo.remote(data)) for _ in range(5)]
         found["large"] = 2 * size / 1e6 / statistics.median(trips)
-        found["server_growth_kb"] = pss("greenroom.server") - before
+        found["server_growth_kb"] = server_pss() - before
+    found["many"] = many_at_once(MANY)
     print(json.dumps(found))
 
 

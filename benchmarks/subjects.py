@@ -26,3 +26,14 @@ class Cold:
     @greenroom.method()
     def echo(self, x):
         return x
+
+
+MANY = 50
+many = greenroom.App("many")
+
+
+@many.cls(min_containers=MANY)
+class OfMany:
+    @greenroom.method()
+    def echo(self, x):
+        return x

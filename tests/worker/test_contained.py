@@ -296,3 +296,19 @@ def test_many_in_a_row_leave_nothing_and_the_last_starts_as_the_first(contained:
     assert state() == before
     assert len(children_of(contained.pid)) <= 1, "what the last one's runtime left behind, the next start collects"
     assert not list((contained.run / "containers").iterdir())
+
+
+def test_a_shared_directory_is_written_and_outlives_the_container(home: Path, tmp_path: Path) -> None:
+    Need.runtime("crun")
+    shared = tmp_path / "shared with a space"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "kept").write_text("kept")
+    peer = Peer(home, SETTINGS._replace(sandbox="oci", shared_dirs=str(shared)))
+    for number in range(3):
+        peer.start(f"ta-{number}", program(f"open({str(shared / str(number))!r}, 'w').close()"))
+        peer.entered().stop()
+        assert peer.ended().reason == ""
+    peer.close()
+    assert_nothing_left(home)
+    assert sorted(path.name for path in shared.iterdir()) == ["0", "1", "2", "kept"]

@@ -6,7 +6,6 @@ has its copy of them, in a mount namespace of its own, they are detached here, s
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,9 +111,17 @@ class RootFilesystem:
             mounts.detach(str(self.root))
 
     def release(self) -> None:
-        """Remove it; its writable layer lies in the container's directory and goes with that."""
+        """Remove it; its writable layer lies in the container's directory and goes with that.
+
+        Name by name, and never what a directory holds: should something still be mounted there, it is somebody's.
+        """
         self.detach()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it was removed, or never made
+            for entry in list(self.directory.iterdir()):
+                if entry != self.root:
+                    entry.unlink()
+            self.root.rmdir()
+            self.directory.rmdir()
 
 
 def _read(path: str) -> str:
