@@ -54,7 +54,7 @@ test: $(DEV_STAMP)  ## the whole suite
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form
-	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py --timeout 1800 $(PYTEST_ARGS)
+	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(PYTEST_ARGS)
 
 check: $(DEV_STAMP)  ## formatting, lint, types
 	@$(BIN)/ruff format --check .
