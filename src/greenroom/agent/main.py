@@ -30,6 +30,7 @@ from greenroom.wire.messages import (
     Hello,
     HookDone,
     StartFailed,
+    Welcome,
 )
 from greenroom.wire.payload import Payload
 
@@ -44,7 +45,8 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
         data, control = (_hello(begin, channel) for channel in ("data", "control"))
         # Its welcome. A busy server reads one connection before the other: what is said on the first must not come before
         # the second is there.
-        control.receive()
+        if not isinstance(welcome := control.receive()[0], Welcome):
+            raise ConnectionError(f"the server said {welcome}")
     except ConnectionError as error:
         print(f"greenroom: {error}", file=sys.stderr)
         sys.exit(1)

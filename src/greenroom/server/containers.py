@@ -105,6 +105,11 @@ class Container:
         return self.state in _COMING
 
     @property
+    def may_begin(self) -> bool:
+        """Whether its agent may still connect: not once it was told to stop before."""
+        return self.state is S.STARTING
+
+    @property
     def need(self) -> Need:
         """What it takes of the machine."""
         spec = self.pool.function.spec

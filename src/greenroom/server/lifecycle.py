@@ -104,8 +104,6 @@ class Lifecycle:
             timer, container.deadline = container.deadline, None
             self.containers.change(container, E.AGENT_CONNECTED)
             container.deadline = timer
-        elif container.state is S.EXITING:
-            self._tell_to_stop(container)
 
     def imported(self, container: Container) -> None:
         """Its user's module is there: it makes room for another one's start."""

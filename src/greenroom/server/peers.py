@@ -54,6 +54,10 @@ class Visitor:
         container = server.container_by_token(message.token) if message.role == "container" else None
         if message.role == "client" and hmac.compare_digest(message.token.encode(), server.token.encode()):
             self._peer = ClientPeer(server, self.connection, None)
+        elif container is not None and message.channel in ("data", "control") and not container.may_begin:
+            # Before any of the user's code runs: from then on exit hooks could be owed, and it is about to be killed.
+            self._refuse(f"{container.id} is not to start any more")
+            return
         elif container is not None and message.channel in ("data", "control"):
             self._peer = ContainerPeer(server, self.connection, container, message.channel)
         elif container is not None:

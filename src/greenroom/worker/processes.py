@@ -43,6 +43,16 @@ def marked_processes(marks: Mapping[str, str]) -> list[int]:
     return found
 
 
+def is_first_of_its_own(pid: int) -> bool:
+    """Whether it is process 1 of a namespace below this one."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            numbers = next(line.split()[1:] for line in file if line.startswith("NSpid:"))
+    except (OSError, StopIteration):
+        return False
+    return len(numbers) > 1 and numbers[-1] == "1"
+
+
 def kill(pid: int) -> None:
     """SIGKILL; a process that has gone, or that became another user's, is let be."""
     if pid <= 0:

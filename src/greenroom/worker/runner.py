@@ -201,19 +201,22 @@ class Runner:
         except OSError as error:
             self._killed = f"its output can't be read: {error.strerror}"
         identity = self._scratch.supervisor()
-        try:
-            if identity is not None:
-                self._pidfd = os.pidfd_open(identity.pid)
-                self._awaited = identity.pid
-                self._supervised = True
-        except ProcessLookupError:
-            identity = None  # it ended just now
-        if identity is None:
+        if not self._supervise(identity.pid if identity is not None else self._sandbox.supervisor()):
             self._look_for_rest()
-        else:
-            self._follow()
-            if self._killed:
-                self.kill()
+        elif self._killed:
+            self.kill()
+        return True
+
+    def _supervise(self, pid: int | None) -> bool:
+        """Follow a supervisor of the worker before; False when there is none any more."""
+        if pid is None:
+            return False
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False  # it ended just now
+        self._awaited, self._supervised = pid, True
+        self._follow_rest()
         return True
 
     def _follow(self) -> None:
@@ -279,6 +282,11 @@ class Runner:
     def _look_for_rest(self) -> None:
         """The supervisor has gone, in order; or it was killed, and the agent runs its exit hooks now."""
         left = self._processes() if self._scratch.exit() is None else []
+        if left and self._sandbox is not None and self._supervise(self._sandbox.supervisor()):
+            # Its start was under way when the worker before died.
+            if self._killed:
+                self.kill(self._killed)
+            return
         while left:
             agent = self._scratch.agent()
             if agent not in left and self._scratch.was_started():

@@ -70,6 +70,9 @@ class Sandbox(Protocol):
     def processes(self) -> list[int]:
         """Every process of the container that can be found. May be called before ``start`` and after the supervisor's end."""
 
+    def supervisor(self) -> int | None:
+        """The supervisor's process id, where it can be told from the others though nobody has noted it."""
+
     def enter(self) -> list[str]:
         """What to put before a command that a person wants to run in it; ``[]``: nothing."""
 

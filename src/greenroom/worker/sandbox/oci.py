@@ -18,7 +18,7 @@ from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, group_name, r
 from greenroom.worker.environment import contained_environment
 from greenroom.worker.host_image import look
 from greenroom.worker.id_range import id_range
-from greenroom.worker.processes import CONTAINER, marked_processes
+from greenroom.worker.processes import CONTAINER, is_first_of_its_own, marked_processes
 from greenroom.worker.rootfs import HOME, SOCKET, Ground, RootFilesystem
 from greenroom.worker.sandbox.base import Descriptors, Launch
 from greenroom.worker.sandbox.launcher import FIRST_FD, Launcher
@@ -211,6 +211,10 @@ class OciSandbox:
         if self._cgroup is not None:
             return self._cgroup.processes()
         return marked_processes({CONTAINER: self._container_id})
+
+    def supervisor(self) -> int | None:
+        """Process 1 of a namespace of its own."""
+        return next((pid for pid in self.processes() if is_first_of_its_own(pid)), None)
 
     def enter(self) -> list[str]:
         """From wherever the person is into this process's mounts, where the runtime knows the container, and into its group."""

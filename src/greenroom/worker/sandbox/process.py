@@ -98,6 +98,10 @@ class ProcessSandbox:
         """By the marks in their environment."""
         return marked_processes({CONTAINER: self._container_id, RUN: str(self._directory.parent.parent)})
 
+    def supervisor(self) -> int | None:
+        """It looks like its agent."""
+        return None
+
     def enter(self) -> list[str]:
         """Nothing stands around it."""
         return []
