@@ -51,6 +51,8 @@ class Lifecycle:
         self._machine = machine
         self.containers = Containers(clock, publish)
         self.calls = Calls(clock, self._interrupt_input)
+        self._short = False
+        """Some container waits for what others have."""
         self.worker: Worker | None = None
         self.ended: Callable[[Container], None] = lambda container: None
         """Called once a container has ended and its inputs are settled."""
@@ -82,20 +84,23 @@ class Lifecycle:
             limit = container.pool.function.spec.startup_timeout
             container.arm(self.clock.call_later(limit, lambda c=container: self._startup_expired(c)))  # type: ignore[misc]
             self.worker.start(container)
+        self._short = bool(refusals)
         for refusal in refusals:
             self._make_room(waiting[refusal.place], refusal)
 
     def _make_room(self, container: Container, refusal: Refusal) -> None:
-        """It has to wait: what is idle goes, and the user is told."""
-        spec = container.pool.function.spec
-        idle = [
-            c for c in self.containers.by_id.values()
-            if c.state is S.IDLE and c.pool is not container.pool and getattr(c.need, refusal.resource) and c.pool.can_spare_one
-        ]  # fmt: skip
-        if idle:
-            self.stop(min(idle, key=lambda c: c.idle_since), f"idle, and {spec.name} needs its {refusal.resource}")
+        """It has to wait: what is idle goes, unless what ends already is enough; else the user is told."""
+        resource, spec = refusal.resource, container.pool.function.spec
+        asked = getattr(self._machine.fit(container.need), resource)
+        others = [c for c in self.containers.live() if c.pool is not container.pool and getattr(c.need, resource)]
+        ending = sum(getattr(c.need, resource) for c in others if c.state in (S.DRAINING, S.EXITING))
+        if refusal.free + ending >= asked:
             return
-        asked, unit = (spec.memory, " MiB of memory") if refusal.resource == "memory" else (spec.cpu, " cores")
+        idle = [c for c in others if c.state is S.IDLE and c.pool.can_spare_one]
+        if idle:
+            self.stop(min(idle, key=lambda c: c.idle_since), f"idle, and {spec.name} needs its {resource}")
+            return
+        unit = " MiB of memory" if resource == "memory" else " cores"
         self.say(container, f"{spec.name} waits: it asks for {asked:g}{unit}, and {refusal.free:g} are free")
 
     def connected(self, container: Container) -> None:
@@ -186,6 +191,8 @@ class Lifecycle:
         if container.state is S.RUNNING:
             self.containers.change(container, E.INPUTS_DONE)
             container.pool.became_idle()
+            if self._short:
+                self.place()
         elif container.state is S.DRAINING:
             self.containers.change(container, E.INPUTS_DONE)
             self._expect_end(container)
