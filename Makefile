@@ -10,7 +10,7 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help runtime demo test test-faults check format bench docs clean
+.PHONY: help runtime demo test test-faults test-soak check format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
@@ -55,6 +55,9 @@ test: $(DEV_STAMP)  ## the whole suite
 
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form
 	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(PYTEST_ARGS)
+
+test-soak: $(DEV_STAMP)  ## two hundred real containers at once, a thousand one after another
+	@GREENROOM_TEST_SOAK=long $(BIN)/python -m pytest tests/e2e/test_soak.py -s $(PYTEST_ARGS)
 
 check: $(DEV_STAMP)  ## formatting, lint, types
 	@$(BIN)/ruff format --check .

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.worker.cgroups import ROOT, LeftGroups, home_mark, read_layout, runs_with_groups
 from greenroom.worker.processes import CONTAINER, RUN, marked_processes
-from greenroom.worker.sweep import sweep
-from tests.conftest import wait_for
+from greenroom.worker.sweep import drop_old_logs, sweep
+from tests.conftest import Need, assert_nothing_left, wait_for
+from tests.worker.peer import SETTINGS, Peer, program
 
 PATIENCE = 40.0
 LONG_AGO = (1e9, 1e9)
@@ -84,3 +86,41 @@ def test_containers_in_their_exit_hooks_have_time(home: Path, straggler) -> None
 
 def test_nothing_there_is_fine(home: Path) -> None:
     assert sweep(home, PATIENCE) == []
+
+
+def test_a_worker_finds_two_thousand_leftovers(home: Path) -> None:
+    """Of runs that died: directories and control groups. It takes them away, and nothing of anybody else's."""
+    Need.runtime("crun")
+    layout = read_layout(Path("/proc/self/mountinfo").read_text())
+    mine = [f"{home_mark(home)}-{number:04}" for number in range(2000)]
+    other = f"{'0' * 12}-{os.getpid()}"
+    groups = [Path(hierarchy, ROOT, name) for hierarchy in layout.hierarchies for name in (*mine, other)]
+    for group in groups:
+        (group / "ta-1").mkdir(parents=True)
+    for number in range(2000):
+        make_run(home, f"{number:04}")
+    try:
+        peer = Peer(home, SETTINGS._replace(sandbox="oci"))
+        wait_for(lambda: [run.name for run in (home / "run").iterdir()] == ["test"], what="run directories go")
+        wait_for(lambda: not set(mine) & runs_with_groups(layout), what="control groups go")
+        assert other in runs_with_groups(layout)
+        peer.start("ta-1", program())
+        peer.entered().stop()
+        assert peer.ended().reason == "", "and meanwhile it works"
+        peer.close()
+        assert_nothing_left(home)
+    finally:
+        LeftGroups(layout, other).remove()
+        for name in set(mine) & runs_with_groups(layout):
+            LeftGroups(layout, name).remove()
+
+
+def test_what_the_latest_containers_printed_is_kept(tmp_path: Path) -> None:
+    for number in range(5):
+        log = tmp_path / f"ta-{number}.log"
+        log.write_bytes(bytes(4096))
+        os.utime(log, (number, number))
+    drop_old_logs(tmp_path, most=4, room=1 << 30)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"ta-{n}.log" for n in (1, 2, 3, 4)]
+    drop_old_logs(tmp_path, most=4, room=2 * 4096)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ta-3.log", "ta-4.log"]
