@@ -22,9 +22,12 @@ LEFTOVERS = 2.0
 
 
 def run(argv: list[str]) -> None:
-    """``--begin FD --ledger FD --notes FD --watch FD --backstop SECONDS [--dir DIR]``."""
+    """``--begin FD --ledger FD --notes FD --watch FD --backstop SECONDS [--dir DIR]``.
+
+    Where descriptors can't be handed in, ``--begin`` and ``--notes`` are paths, and there is no ledger and no watch (-1).
+    """
     options = dict(zip(argv[::2], argv[1::2], strict=True))
-    begin, ledger, notes, watch = (int(options[name]) for name in ("--begin", "--ledger", "--notes", "--watch"))
+    begin, ledger, notes, watch = (_descriptor(options[name]) for name in ("--begin", "--ledger", "--notes", "--watch"))
     # Whoever started us may have blocked signals, and that is inherited.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     ours, theirs = _socketpair()
@@ -33,15 +36,20 @@ def run(argv: list[str]) -> None:
         os.setpgid(0, 0)
         os.close(ours)
         os.close(notes)
-        os.close(watch)
+        if watch >= 0:
+            os.close(watch)
         from greenroom.agent.main import main
 
         main(begin, ledger, theirs)
-    os.close(begin)
-    os.close(ledger)
-    os.close(theirs)
+    for fd in (begin, ledger, theirs):
+        if fd >= 0:
+            os.close(fd)
     supervisor = _Supervisor(pid, ours, notes, watch, options.get("--dir", ""), float(options["--backstop"]))
     os._exit(supervisor.supervise())
+
+
+def _descriptor(word: str) -> int:
+    return int(word) if word.removeprefix("-").isdigit() else os.open(word, os.O_RDWR | os.O_CLOEXEC)
 
 
 def _socketpair() -> tuple[int, int]:
@@ -85,7 +93,8 @@ class _Supervisor:
         _note(self._notes, 0, str(self._pid))
         poll = select.poll()
         for fd in (self._channel, self._watch, self._waker):
-            poll.register(fd, select.POLLIN)
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         while True:
             self._reap()
             if self._status is not None:

@@ -254,6 +254,10 @@ class Calls:
 
     # ---- ending ----
 
+    def refuse(self, item: Input, detail: str) -> None:
+        """A queued input that can't be run; ``detail`` is ``ErrorName: text``."""
+        self._end(item, E.FAIL, Status.REFUSED, detail, b"")
+
     def fail_queued(self, items: Iterable[Input], status: str, detail: str, payload: Payload) -> None:
         """Queued inputs whose container can't start."""
         for item in items:

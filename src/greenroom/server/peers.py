@@ -20,7 +20,7 @@ from greenroom.server.messages import Handler, only_payload
 from greenroom.server.pools import Function, Pool
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
-from greenroom.wire.payload import Payload
+from greenroom.wire.payload import INLINE_ONLY, Payload
 
 if TYPE_CHECKING:
     from greenroom.server.core import Server
@@ -66,7 +66,11 @@ class Visitor:
             self._refuse("the token is not one of this server's")
             return
         settings = server.settings
-        self.connection.send(m.Welcome(server.id, settings.max_payload, settings.inline_limit))
+        largest, inline = settings.max_payload, settings.inline_limit
+        if container is not None and server.sandbox.inline_only:
+            self.connection.inline_only = True
+            largest = inline = min(INLINE_ONLY, largest)
+        self.connection.send(m.Welcome(server.id, largest, inline))
         self.connection.on_message = self._peer.on_message
         self._peer.welcomed()
 

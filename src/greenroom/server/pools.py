@@ -16,7 +16,7 @@ from greenroom.server.autoscaler import Policy, Sample, desired_containers, pref
 from greenroom.server.clock import Timer
 from greenroom.server.containers import Container
 from greenroom.wire.messages import Run
-from greenroom.wire.payload import Payload
+from greenroom.wire.payload import INLINE_ONLY, Payload
 
 if TYPE_CHECKING:
     from greenroom.server.apps import App
@@ -155,6 +155,10 @@ class Pool:
         while count and queue and size < BATCH_BYTES:
             item = queue.popleft()
             if item.state is not InputState.QUEUED:
+                continue
+            if len(item.payload) > INLINE_ONLY and container.data is not None and container.data.inline_only:
+                calls.refuse(item, f"RequestSizeError: {len(item.payload)} bytes of arguments are more than the {INLINE_ONLY} "
+                             "that can be passed into a container of this runtime")  # fmt: skip
                 continue
             seq = container.next_seq
             container.next_seq = seq + 1

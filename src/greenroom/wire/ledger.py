@@ -55,11 +55,16 @@ def read_ledger(fd: int) -> Entries:
 
 
 class Ledger:
-    """The agent's side; closes ``fd``, and keeps the memory. Not for several threads at once."""
+    """The agent's side; closes ``fd``, and keeps the memory. Not for several threads at once.
+
+    Without one (``fd`` -1: nobody outside shares memory with this process) nothing is kept.
+    """
 
     def __init__(self, fd: int) -> None:
-        self._memory = mmap.mmap(fd, SIZE)
-        os.close(fd)
+        self._shared = fd >= 0
+        self._memory = mmap.mmap(fd, SIZE)  # of -1: memory of this process alone
+        if self._shared:
+            os.close(fd)
         self._memory.seek(_HEAD.size)
         self._used = 0
 
@@ -69,7 +74,7 @@ class Ledger:
 
     def keep(self, seq: int, payload: Payload) -> bool:
         """Keep the result of an input that returned, until :meth:`clear`; False when there is no room for it here."""
-        if type(payload) is not bytes:
+        if type(payload) is not bytes or not self._shared:
             return False
         used = self._used + _RECORD.size + len(payload)
         if _HEAD.size + used > SIZE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from greenroom.model.errors import ProtocolError
 from greenroom.wire.connection import MAX_FDS, Inbox, encode, send_with_fds
-from greenroom.wire.payload import Payload
+from greenroom.wire.payload import Payload, in_memory
 from greenroom.wire.schema import Message
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class LoopConnection:
         self._writing = False
         self._closing = False
         self.closed = False
+        self.inline_only = False
+        """No descriptor can be passed to the peer."""
         self.backlog = 0
         """Bytes that the peer has not taken yet."""
         turn.loop.add_reader(sock, self._readable)
@@ -107,6 +109,8 @@ class LoopConnection:
         """Queue one message; it leaves at the end of this turn. A closed connection drops it."""
         if self.closed:
             return
+        if self.inline_only and payloads is not None:
+            payloads = [in_memory(payload) for payload in payloads]
         data, fds = encode(message, payloads)
         # The payloads are kept beside the frame: a Descriptor among them closes its file when nobody holds it.
         self._queue.append((data, fds, payloads if fds else None))

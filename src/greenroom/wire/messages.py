@@ -276,6 +276,8 @@ class WorkerReady(NamedTuple):
     sandbox: str
     lacks: str
     keeps_limits: str
+    inline_only: bool = False
+    """No descriptor reaches its containers: payloads travel in frames alone, none larger than ``payload.INLINE_ONLY``."""
 
 
 @message

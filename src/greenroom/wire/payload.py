@@ -43,6 +43,17 @@ class Descriptor:
 
 Payload = bytes | Descriptor
 
+INLINE_ONLY = 48 * 1024**2
+"""Bytes that a payload may have where no descriptor can be passed."""
+
+
+def in_memory(payload: Payload) -> bytes:
+    """A payload's bytes, wherever they are."""
+    if isinstance(payload, bytes):
+        return payload
+    with payload.open() as file:
+        return file.read()
+
 
 class PayloadWriter:
     """A file to pickle into: bytes in memory while they are few, a memfd from ``inline_limit`` on.

@@ -97,6 +97,12 @@ class RootFilesystem:
         make_mount_point(SOCKET, self.root, "f")
         mounts.bind(self._ground.socket, f"{self.root}{SOCKET}", mounts.NOSUID | mounts.NODEV)
 
+    def show_files(self, files: dict[str, str]) -> None:
+        """Let files of the host appear, writable, at paths of the container; raises OSError."""
+        for source, path in files.items():
+            make_mount_point(path, self.root, "f")
+            mounts.bind(source, f"{self.root}{path}", mounts.NOSUID | mounts.NODEV)
+
     def _show_program(self) -> None:
         if self._code is None:
             return

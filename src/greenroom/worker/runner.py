@@ -18,7 +18,7 @@ from greenroom.model.spec import Limits
 from greenroom.wire.begin import write_begin
 from greenroom.wire.ledger import Entries, make_ledger, read_ledger
 from greenroom.wire.messages import Begin, ContainerEnded, ContainerLog, ContainerStarted, StartContainer
-from greenroom.wire.payload import Payload
+from greenroom.wire.payload import INLINE_ONLY, Payload
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.output import Output
 from greenroom.worker.processes import kill
@@ -138,10 +138,12 @@ class Runner:
             backstop=backstop(place.settings),
             limits=Limits(*message.limits),
         )
-        seen = {
+        seen: dict[str, Any] = {
             "code": place.sandboxes.code(code) if code is not None else "",
             "socket": place.sandboxes.socket(message.begin["socket"]),
         }
+        if place.sandboxes.inline_only:
+            seen |= {"inline_limit": INLINE_ONLY, "max_payload": min(INLINE_ONLY, message.begin["max_payload"])}
         begin = Begin(**{**message.begin, **seen}, sizes=[])
         try:
             self._sandbox = place.sandboxes.sandbox(launch)

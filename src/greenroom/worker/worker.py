@@ -48,7 +48,8 @@ class Worker:
             m.Adopt: self._adopt,
             m.Shutdown: self._shutdown,
         }
-        self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits))
+        self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits,
+                                self.sandboxes.inline_only))  # fmt: skip
         threading.Thread(target=_sweep, args=(home, backstop(settings)), name="greenroom-sweep", daemon=True).start()
 
     def send(self, message: Any, payloads: list[Payload] | None = None) -> None:

@@ -93,6 +93,9 @@ class Sandboxes(Protocol):
     keeps_limits: str
     """``""`` where ``cpu=`` and ``memory=`` are kept, else why they are not."""
 
+    inline_only: bool
+    """No descriptor can be passed into containers."""
+
     def sandbox(self, launch: Launch) -> Sandbox:
         """For a new container."""
 

@@ -39,6 +39,7 @@ class NoSandboxes:
     """What was insisted on can't be had: no container starts, and each says why."""
 
     name = "none"
+    inline_only = False
     keeps_limits = ""
 
     def __init__(self, why: str) -> None:

@@ -31,6 +31,8 @@ BASE = Path("/run/greenroom")
 """An empty directory on the host; within the worker's mount namespace, a file system of its own."""
 _JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo 0 > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
 """Joins the groups, then becomes what a person wants to run in the container."""
+BEGIN, NOTES = "/run/greenroom.begin", "/run/greenroom.notes"
+"""Where a container that gets no descriptors finds what it is to be, and notes how it ended."""
 GROUP = "group"
 """File in a container's directory with the name of its control group."""
 _BECOME_PARENT = 36  # PR_SET_CHILD_SUBREAPER
@@ -48,6 +50,7 @@ class OciSandboxes:
 
     def __init__(self, runtime: Runtime, home: Path, run: Path, settings: Settings) -> None:
         self.runtime = runtime
+        self.inline_only = not runtime.passes_descriptors
         self.run = run
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
@@ -164,10 +167,14 @@ class OciSandbox:
         place, launch, launcher = self._place, self._launch, self._launcher
         assert launch is not None and launcher is not None
         directory = self._root.directory
-        names = [f"--{name}" for name in Descriptors._fields]
-        passed = [word for number, name in enumerate(names, FIRST_FD) for word in (name, str(number))]
+        passed = [str(number) for number in range(FIRST_FD, FIRST_FD + len(descriptors))]
+        if not place.runtime.passes_descriptors:
+            passed = self._as_files(descriptors)
+        options = [
+            word for name, value in zip(Descriptors._fields, passed, strict=True) for word in (f"--{name}", value)
+        ]
         contained = Contained(
-            args=[sys.executable, "-P", "-m", "greenroom.agent", *passed, "--backstop", str(launch.backstop)],
+            args=[sys.executable, "-P", "-m", "greenroom.agent", *options, "--backstop", str(launch.backstop)],
             environment=contained_environment(os.environ, launch.asked, place.ground.image, launch.container_id),
             root=str(self._root.root),
             hostname=launch.container_id,
@@ -181,11 +188,19 @@ class OciSandbox:
         command = [
             *self._runtime(), "--log", str(directory / "log"), *place.runtime.options,
             "run", "--detach", "--pid-file", str(directory / "pid"), "--bundle", str(directory),
-            "--preserve-fds", str(len(descriptors)), launch.container_id,
+            *(["--preserve-fds", str(len(descriptors))] if place.runtime.passes_descriptors else []), launch.container_id,
         ]  # fmt: skip
         place.starting.add(launcher.pid)
         _when_ended(launcher.pid, lambda status: self._runtime_ended(launcher.pid, status, started, failed))
         launcher.become(command, launch.output, descriptors)
+
+    def _as_files(self, descriptors: Descriptors) -> list[str]:
+        """What to tell an agent that gets no descriptors: the paths of a copy of its ``Begin`` and of its notes."""
+        begin, notes = self._root.directory / "begin", f"/proc/{os.getpid()}/fd/{descriptors.notes}"
+        with open(f"/proc/self/fd/{descriptors.begin}", "rb") as source, begin.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+        self._root.show_files({str(begin): BEGIN, os.readlink(notes): NOTES})
+        return [BEGIN, "-1", NOTES, "-1"]
 
     def _runtime_ended(
         self, pid: int, status: int, started: Callable[[int], None], failed: Callable[[str], None]

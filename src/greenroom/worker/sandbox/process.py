@@ -16,6 +16,7 @@ class ProcessSandboxes:
     """See :class:`greenroom.worker.sandbox.base.Sandboxes`."""
 
     name = "process"
+    inline_only = False
     keeps_limits = "containers are plain processes here"
 
     def __init__(self, lacks: str = "") -> None:

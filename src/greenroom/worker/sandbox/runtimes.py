@@ -41,7 +41,7 @@ def find_runtime(wanted: str) -> Runtime | None:
 def _describe(program: str) -> Runtime:
     name = Path(program).name
     if name.startswith("runsc"):
-        options = ("--platform=ptrace", "--network=host", "--ignore-cgroups")
+        options = ("--platform=ptrace", "--network=host", "--ignore-cgroups", "--host-uds=open")
         return Runtime(program, options, own_cgroup=False, passes_descriptors=False, user_namespace=False)
     if name.startswith("crun"):
         return Runtime(
