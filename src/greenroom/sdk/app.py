@@ -216,9 +216,7 @@ class App:
         if name and entry is None:
             raise NotFoundError(f"{other!r} has no function or class {name}")
         options = entry[2] if entry is not None else read_options("@app.function", dict(other._defaults))
-        kept = {**options.fields, "min_containers": 0, "max_containers": 1, "max_inputs": 1, "target_inputs": 0}
-        like = options._replace(fields={**kept, **fields}, name="", serialized=False, is_generator=None, schedule=False)
-        return self._add_function(function, like)
+        return self._add_function(function, options.for_one_input(**fields))
 
     def _add_class(self, user_class: Any, options: Options) -> Cls:
         definition = describe_class(

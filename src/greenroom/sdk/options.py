@@ -72,6 +72,11 @@ class Options(NamedTuple):
     schedule: bool
     snapshot: bool
 
+    def for_one_input(self, **fields: Any) -> "Options":
+        """The same for another function, whose one container runs one input; ``fields``: of its ``FunctionSpec``, instead."""
+        kept = {**self.fields, "min_containers": 0, "max_containers": 1, "max_inputs": 1, "target_inputs": 0}
+        return self._replace(fields={**kept, **fields}, name="", serialized=False, is_generator=None, schedule=False)
+
 
 def read_options(where: str, given: dict[str, Any]) -> Options:
     """Check and translate keywords.
