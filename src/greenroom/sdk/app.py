@@ -215,8 +215,8 @@ class App:
         entry = other._functions.get(name) or other._classes.get(name)
         if name and entry is None:
             raise NotFoundError(f"{other!r} has no function or class {name}")
-        options = entry[2] if entry is not None else read_options("@app.function", dict(other._defaults))
-        return self._add_function(function, options.for_one_input(**fields))
+        like = entry[2] if entry is not None else read_options("@app.function", dict(other._defaults))
+        return self._add_function(function, like.for_one_input(**fields))
 
     def _add_class(self, user_class: Any, options: Options) -> Cls:
         definition = describe_class(
@@ -415,8 +415,7 @@ class App:
             sink.app_stopped()
 
 
-Stub = App
-"""What Apps were called once."""
+Stub = App  # as it was called once
 
 
 class _FunctionDecorator:
