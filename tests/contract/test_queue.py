@@ -358,3 +358,37 @@ def test_output_goes_on_after_a_program_opened_stdout_anew(cluster, output):
             f.remote(n)
             cluster.wait_until(lambda n=n: f"after {n}" in output.lines())
     assert [line for line in output.lines() if line.startswith("anew")] == [f"anew {n}" for n in range(3)]
+
+
+def test_containers_to_spare_while_there_is_work(cluster, tmp_path):
+    app = greenroom.App("t")
+
+    @app.function(serialized=True, buffer_containers=2)
+    def f(path):
+        wait_for_file(path)
+
+    with app.run():
+        assert cluster.containers() == []
+        call = f.spawn(str(tmp_path / "go"))
+        cluster.wait_until(lambda: sum(c["state"] in ("RUNNING", "IDLE") for c in cluster.containers()) == 3)
+        (tmp_path / "go").touch()
+        call.get(timeout=60)
+
+
+def test_min_containers_of_a_class_with_parameters_hold_for_each_set_once_it_was_used(held):
+    app = greenroom.App("t")
+
+    @app.cls(serialized=True, min_containers=1, scaledown_window=10)
+    class Model:
+        size: int = greenroom.parameter(default=1)
+
+        @greenroom.method()
+        def get(self):
+            return self.size
+
+    with app.run():
+        assert Model(size=2).get.remote() == 2
+        assert Model(size=3).get.remote() == 3
+        held.clock.advance(100)
+        states = [c["state"] for c in held.containers() if c["state"] == "IDLE"]
+        assert len(states) >= 2, "neither goes"
