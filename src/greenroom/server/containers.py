@@ -145,6 +145,8 @@ class Container:
         }
 
 
+MOST_EVENTS = 1000
+"""Events of one container from which on no further steps are noted: no class has so many hooks."""
 _COMING = frozenset({S.PENDING, S.STARTING, S.ENTERING, S.IDLE, S.RUNNING})
 
 
@@ -194,6 +196,8 @@ class Containers:
 
     def note_step(self, container: Container, name: str, seconds: float, error: str) -> None:
         """A hook, the import or the constructor has ended."""
+        if len(container.events) >= MOST_EVENTS:
+            return
         container.events.append(
             {
                 "at": self._clock.wall(),

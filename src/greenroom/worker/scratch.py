@@ -83,13 +83,17 @@ class Scratch:
     def exit(self) -> Exit | None:
         """How the agent ended, if its supervisor could write it down."""
         noted = self._noted("notes", 1)
-        if not isinstance(noted, dict):
-            return None
-        code = noted["exit_code"] if noted["signal"] is None else -noted["signal"]
-        return Exit(code, noted["deadline_expired"])
+        try:
+            code = noted["exit_code"] if noted["signal"] is None else -noted["signal"]  # type: ignore[index]
+            return Exit(int(code), bool(noted["deadline_expired"]))  # type: ignore[index]
+        except (TypeError, KeyError, ValueError):
+            return None  # not there yet; or a program wrote over its supervisor's notes, and knows no better end
 
     def _noted(self, name: str, place: int) -> object:
+        """However much user code may have written there, no more than a note is read."""
         try:
-            return json.loads((self.directory / name).read_bytes()[place * ROOM : (place + 1) * ROOM])
-        except (OSError, ValueError):
+            with open(self.directory / name, "rb") as file:
+                file.seek(place * ROOM)
+                return json.loads(file.read(ROOM))
+        except (OSError, ValueError, RecursionError):
             return None  # not written yet; or its writer was killed
