@@ -92,6 +92,8 @@ ATTEMPTS: dict[str, tuple[str, str]] = {
     "enter a namespace": ("call(308, os.open('/proc/1/ns/mnt', 0), 0)", "PermissionError"),
     "load a program into the kernel (`bpf`)": ("call(321, 0, None, 0)", "PermissionError"),
     "handle page faults (`userfaultfd`)": ("call(323, 0)", "PermissionError"),
+    "reach the host of a virtual machine (`AF_VSOCK`)": ("socket.socket(40, socket.SOCK_STREAM)", "PermissionError"),
+    "use the kernel's ciphers (`AF_ALG`)": ("socket.socket(38, socket.SOCK_SEQPACKET)", "PermissionError"),
     "set up `io_uring`": ("call(425, 1, None)", "PermissionError"),
     "count events (`perf_event_open`)": ("call(298, None, 0, -1, -1, 0)", "PermissionError"),
     "load a module": ("call(175, b'', 0, b'')", "PermissionError"),

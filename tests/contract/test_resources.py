@@ -182,3 +182,21 @@ def test_many_waiters_of_one_resource_all_get_their_turn(small):
         reader.start()
         reader.join(100)
     assert seen == list(range(12))
+
+
+def test_containers_to_spare_take_nothing_from_anybody(small):
+    """Two functions that would each like one more than fits: neither's idle container goes for the other's spare one."""
+    app = greenroom.App("t")
+
+    @app.function(serialized=True, cpu=1, min_containers=1, buffer_containers=1)
+    def a(seconds):
+        time.sleep(seconds)
+
+    @app.function(serialized=True, cpu=1, min_containers=1, buffer_containers=1)
+    def b(seconds):
+        time.sleep(seconds)
+
+    with app.run():
+        for call in [a.spawn(0.5), b.spawn(0.5)]:
+            call.get(timeout=60)
+        assert small.ended() == []

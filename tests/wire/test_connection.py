@@ -64,7 +64,7 @@ def test_a_size_that_the_descriptor_lacks_is_refused(pair):
     payload = large(b"x" * 100)
     payload.size = 1000
     left.send(Inputs("fc-1", 0, []), [payload])
-    with pytest.raises(ProtocolError, match="shorter"):
+    with pytest.raises(ProtocolError, match="another size"):
         right.receive()
 
 
@@ -293,6 +293,21 @@ def test_a_descriptor_beside_a_message_that_names_none_is_refused():
     os.close(null)
     connection = BlockingConnection(right)
     with pytest.raises(ProtocolError, match="belong to no message"):
+        connection.receive(5)
+    connection.close()
+    left.close()
+
+
+def test_a_file_that_is_no_sealed_memory_is_refused():
+    """Its sender could change it under its reader, or make it longer than was said."""
+    left, right = socket.socketpair()
+    fd = os.memfd_create("open")
+    os.ftruncate(fd, 100)
+    frame = encode(Inputs("fc-1", 0, []), [Descriptor(os.dup(fd), 100)])[0]
+    socket.send_fds(left, [frame], [fd])
+    os.close(fd)
+    connection = BlockingConnection(right)
+    with pytest.raises(ProtocolError, match="no sealed memory"):
         connection.receive(5)
     connection.close()
     left.close()

@@ -312,3 +312,39 @@ def test_a_shared_directory_is_written_and_outlives_the_container(home: Path, tm
     peer.close()
     assert_nothing_left(home)
     assert sorted(path.name for path in shared.iterdir()) == ["0", "1", "2", "kept"]
+
+
+def test_a_supervisor_that_ends_at_once_is_an_end(contained: Peer) -> None:
+    """Before anybody has looked at what the runtime left."""
+    for number in range(4):
+        contained.start(f"ta-{number}", program(), {"PYTHONHOME": "/nonexistent"})
+        assert contained.ended(f"ta-{number}").reason != ""
+
+
+def test_a_closed_umask_closes_nothing_that_containers_need(home: Path) -> None:
+    Need.runtime("crun")
+    before = os.umask(0o077)
+    try:
+        peer = Peer(home, SETTINGS._replace(sandbox="oci", runtime="crun"))
+        peer.start("ta-1", program())
+        peer.entered().stop()
+        assert peer.ended().reason == ""
+        peer.close()
+    finally:
+        os.umask(before)
+    assert_nothing_left(home)
+
+
+def test_two_thousand_directories_one_in_another_are_removed(contained: Peer) -> None:
+    contained.start("ta-1", program("for _ in range(2000):\n    os.mkdir('d')\n    os.chdir('d')"))
+    contained.entered().stop()
+    assert contained.ended().reason == ""
+    assert not contained.directory("ta-1").exists()
+
+
+def test_a_hole_in_the_output_is_no_output(contained: Peer) -> None:
+    contained.start("ta-1", program("print('before')\nos.ftruncate(1, 1 << 40)\nprint('after')"))
+    contained.entered().stop()
+    assert contained.ended().reason == ""
+    assert contained.logs["ta-1"].replace(b"\0", b"") == b"before\nafter\n"
+    assert len(contained.logs["ta-1"]) < 1 << 20

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from greenroom.worker.id_range import FIRST, SIZE, free_range, id_range
 
-ranges = st.tuples(st.integers(0, 1_000_000), st.integers(1, 200_000))
+ranges = st.tuples(st.integers(FIRST - 200_000, FIRST + 1_000_000), st.integers(1, 200_000))
 
 
 @given(st.lists(ranges, max_size=8))

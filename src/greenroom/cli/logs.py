@@ -15,9 +15,9 @@ LOOK = 0.05
 
 def find_output(container_id: str) -> list[Path]:
     """The files of the containers whose id begins so."""
-    live = [file for run in runs() for file in run.glob(f"containers/{container_id}*/output")]
-    kept = (home_directory() / "logs").glob(f"{container_id}*.log")
-    return [*live, *kept]
+    kept = {file.stem: file for file in (home_directory() / "logs").glob(f"{container_id}*.log")}
+    live = {file.parent.name: file for run in runs() for file in run.glob(f"containers/{container_id}*/output")}
+    return list({**kept, **live}.values())
 
 
 def show(file: Path, follow: bool) -> None:

@@ -47,7 +47,7 @@ def open_shell(app: App, name: str, words: list[str]) -> int:
     with around.run():
         call = waiting.spawn()
         server = Answering(address().path, address().token)
-        command = command_in(server, _container(server, call), words)
+        command = command_in(server, _container(server, around, call), words)
         before = signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is the shell's
         try:
             return run(command)
@@ -56,11 +56,11 @@ def open_shell(app: App, name: str, words: list[str]) -> int:
             call.cancel()
 
 
-def _container(server: Answering, call: FunctionCall[None]) -> str:
+def _container(server: Answering, app: App, call: FunctionCall[None]) -> str:
     """Its id, once it is up; raises what kept it from that."""
     while True:
         for record in server.containers():
-            if record["state"] == "RUNNING":
+            if record["state"] == "RUNNING" and record["app_id"] == app.app_id:
                 return str(record["id"])
         try:
             call.get(timeout=LOOK)

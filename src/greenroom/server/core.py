@@ -223,8 +223,12 @@ class Server:
         if self.sandbox.lacks:
             self.say_once(function.app, self.sandbox.lacks)
         limits = function.spec.limits
-        if self.sandbox.keeps_limits and (limits.cpu_limit or limits.memory_limit):
+        if not self.sandbox.keeps_limits:
+            return
+        if limits.cpu_limit or limits.memory_limit:
             self.say_once(function.app, f"limits of cpu= and memory= are not kept: {self.sandbox.keeps_limits}")
+        elif self.sandbox.sandbox == "oci":
+            self.say_once(function.app, f"the number of processes has no limit: {self.sandbox.keeps_limits}")
 
     # ---- containers ----
 

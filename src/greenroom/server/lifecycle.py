@@ -89,19 +89,23 @@ class Lifecycle:
             self._make_room(waiting[refusal.place], refusal)
 
     def _make_room(self, container: Container, refusal: Refusal) -> None:
-        """It has to wait: what is idle goes, unless what ends already is enough; else the user is told."""
-        resource, spec = refusal.resource, container.pool.function.spec
+        """It has to wait: what is idle goes, as far as what ends already isn't enough; else the user is told."""
+        resource, spec, pool = refusal.resource, container.pool.function.spec, container.pool
+        if not pool.is_short:
+            return  # it is to spare, and takes nothing from anybody
         asked = getattr(self._machine.fit(container.need), resource)
-        others = [c for c in self.containers.live() if c.pool is not container.pool and getattr(c.need, resource)]
-        ending = sum(getattr(c.need, resource) for c in others if c.state in (S.DRAINING, S.EXITING))
-        if refusal.free + ending >= asked:
-            return
-        idle = [c for c in others if c.state is S.IDLE and c.pool.can_spare_one]
-        if idle:
-            self.stop(min(idle, key=lambda c: c.idle_since), f"idle, and {spec.name} needs its {resource}")
-            return
-        unit = " MiB of memory" if resource == "memory" else " cores"
-        self.say(container, f"{spec.name} waits: it asks for {asked:g}{unit}, and {refusal.free:g} are free")
+        having = [c for c in self.containers.live() if getattr(c.need, resource)]
+        coming = refusal.free + sum(getattr(c.need, resource) for c in having if c.state is S.EXITING)
+        idle = [c for c in having if c.state is S.IDLE and c.pool is not pool]
+        for other in sorted(idle, key=lambda c: c.idle_since):
+            if coming >= asked:
+                return
+            if other.pool.can_spare_one:
+                coming += getattr(other.need, resource)
+                self.stop(other, f"idle, and {spec.name} needs its {resource}")
+        if coming < asked:
+            unit = " MiB of memory" if resource == "memory" else " cores"
+            self.say(container, f"{spec.name} waits: it asks for {asked:g}{unit}, and {refusal.free:g} are free")
 
     def connected(self, container: Container) -> None:
         """Both of the agent's connections are there."""

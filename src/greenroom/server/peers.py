@@ -170,8 +170,11 @@ class ClientPeer:
 
     def _bind(self, message: m.Bind, payloads: list[Payload]) -> None:
         function = self._function(message.function_id)
+        binding = only_payload(message, payloads)
+        if len(binding) > self._server.settings.max_payload:
+            raise ProtocolError(f"constructor arguments of {len(binding)} bytes")
         if function is not None and message.binding not in function.pools:
-            function.pools[message.binding] = Pool(function, only_payload(message, payloads), self._server.lifecycle)
+            function.pools[message.binding] = Pool(function, binding, self._server.lifecycle)
 
     def _call(self, message: m.Call, payloads: list[Payload]) -> None:
         calls = self._server.lifecycle.calls

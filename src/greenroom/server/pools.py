@@ -265,8 +265,14 @@ class Pool:
 
     @property
     def can_spare_one(self) -> bool:
-        """Whether it has more containers than it must."""
-        return sum(1 for c in self.containers if c.coming) > self._policy.min_containers
+        """Whether it has more containers than it needs now."""
+        return sum(1 for c in self.containers if c.coming) > desired_containers(self.sample(), self._policy)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether somebody waits for a container of it, or it has fewer than it must."""
+        there = sum(1 for c in self.containers if c.coming and c.state is not ContainerState.PENDING)
+        return bool(self.queue) or there < self._policy.min_containers
 
     def _hold_over(self) -> None:
         self._hold_timer = None

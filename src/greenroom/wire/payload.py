@@ -134,6 +134,22 @@ def join(payloads: Sequence[Payload]) -> tuple[list[int], bytes, list[int]]:
     return sizes, b"".join(inline), fds
 
 
+def _check_file(payload: Descriptor) -> None:
+    """It is memory of that very size, which nobody can change any more.
+
+    Raises:
+        ProtocolError: it isn't.
+    """
+    try:
+        sealed = fcntl.fcntl(payload.fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:
+        sealed = False
+    if not sealed:
+        raise ProtocolError("a payload's file is no sealed memory")
+    if os.fstat(payload.fd).st_size != payload.size:
+        raise ProtocolError("a payload's file has another size than its message says")
+
+
 def split(sizes: list[int], body: bytes, descriptors: list[int]) -> list[Payload]:
     """The inverse of :func:`join`; takes the descriptors it needs off the front of ``descriptors``.
 
@@ -151,8 +167,7 @@ def split(sizes: list[int], body: bytes, descriptors: list[int]) -> list[Payload
             if not descriptors:
                 raise ProtocolError("a message promises a file descriptor that did not come")
             payload = Descriptor(descriptors.pop(0), -size)
-            if os.fstat(payload.fd).st_size < payload.size:
-                raise ProtocolError("a payload's file is shorter than its message says")
+            _check_file(payload)
             payloads.append(payload)
         else:
             payloads.append(body[start : start + size])

@@ -137,5 +137,6 @@ def _make_read_only(directory: Path) -> None:
     for root, _, files in os.walk(directory, topdown=False):
         for name in files:
             path = os.path.join(root, name)
-            os.chmod(path, os.stat(path).st_mode & 0o555)
+            # Readable whatever the umask was: a real container's user is none of this machine's.
+            os.chmod(path, 0o555 if os.stat(path).st_mode & 0o100 else 0o444)
         os.chmod(root, 0o555)

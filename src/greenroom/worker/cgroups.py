@@ -63,10 +63,18 @@ def read_layout(mountinfo: str) -> Layout:
                     found.setdefault(name, where)
     if len(found) == len(_CONTROLLERS):
         return Layout(1, {name: found[name] for name in _CONTROLLERS}, everywhere)
-    if unified and not found:
+    if unified and len(found) < len(_CONTROLLERS) and _controls(unified):
         return Layout(2, dict.fromkeys(_CONTROLLERS, unified), [unified])
     missing = ", ".join(name for name in _CONTROLLERS if name not in found)
     raise Unavailable(f"no cgroup controller for {missing} is mounted")
+
+
+def _controls(unified: str) -> bool:
+    """Whether version 2 has all that is needed, where its root can be asked."""
+    try:
+        return set(_CONTROLLERS).issubset((Path(unified) / "cgroup.controllers").read_text().split())
+    except OSError:
+        return True
 
 
 def limit_files(version: int, limits: Limits, pids: int) -> dict[str, dict[str, str]]:

@@ -5,6 +5,7 @@ every container's root begins with.
 """
 
 import os
+import pwd
 import site
 import sys
 import sysconfig
@@ -14,7 +15,10 @@ from typing import NamedTuple
 from greenroom.worker.mounts import mount_points
 
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_ETC_BOUND = ("ssl/certs", "alternatives")
+_ETC_BOUND = (
+    "ssl/certs", "alternatives",
+    "pki/tls", "pki/ca-trust/extracted", "ca-certificates/extracted", "crypto-policies",  # elsewhere than on Debian
+)  # fmt: skip
 _ETC_COPIED = ("nsswitch.conf", "ld.so.cache", "localtime", "protocols", "services")
 _OWN_ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
@@ -108,7 +112,8 @@ def look(home: Path) -> HostImage:
     shown = sorted([*shown, *_mounted_below(shown)])
     # A link that lies in what is shown is there already.
     links = {path: target for path, target in links.items() if not any(_is_below(path, other) for other in shown)}
-    hidden = [str(home)] if any(_is_below(str(home), path) for path in shown) else []
+    state = str(home.resolve())
+    hidden = [state] if any(_is_below(state, path) for path in shown) else []
     directories = [sysconfig.get_path("scripts"), os.path.join(sys.base_prefix, "bin")]
     return HostImage(shown, links, hidden, ":".join(dict.fromkeys([*directories, *SYSTEM_PATH.split(":")])))
 
@@ -138,8 +143,10 @@ def _follow_links(path: str, wanted: list[str], links: dict[str, str]) -> None:
 
 def _too_much(path: str) -> bool:
     """Homes, and what holds them: somebody's ``PYTHONPATH`` doesn't show the rest of what is his."""
-    much = ("/root", "/home", "/tmp", "/etc", "/var", os.path.expanduser("~"))  # noqa: S108 - to keep it out
-    return any(_is_below(home, path) for home in much)
+    much = {"/root", "/home", "/tmp", "/etc", "/var", os.path.expanduser("~")}  # noqa: S108 - to keep it out
+    # A system account's home may be where software is installed.
+    much |= {user.pw_dir for user in pwd.getpwall() if user.pw_uid >= 1000 and user.pw_dir.startswith("/")}
+    return os.path.dirname(path) == "/home" or any(_is_below(home, path) for home in much)
 
 
 def _mounted_below(shown: list[str]) -> list[str]:

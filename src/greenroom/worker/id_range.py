@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 SIZE = 65_536
-FIRST = 100_000
+FIRST = 0x7000_0000
+"""Above what distributions give to users and to the containers of others (systemd's, by its own account)."""
 
 
 def id_range(home: Path) -> int:
@@ -28,7 +29,7 @@ def id_range(home: Path) -> int:
 
 
 def free_range(taken: Iterable[tuple[int, int]]) -> int:
-    """The start of the lowest free range above ordinary users; ``taken``: pairs of first id and count."""
+    """The start of the lowest free range from there on; ``taken``: pairs of first id and count."""
     first = FIRST
     for start, count in sorted(taken):
         if start < first + SIZE and start + count > first:

@@ -39,7 +39,7 @@ class Output:
     def forward(self, limit: int) -> bool:
         """Hand on what has been appended, up to about ``limit`` bytes; whether that was all."""
         while limit > 0:
-            data = os.pread(self._fd, BLOCK, self._offset)
+            data = os.pread(self._fd, BLOCK, self._skip_hole())
             if not data:
                 if os.fstat(self._fd).st_size >= self._offset:
                     return True
@@ -51,6 +51,14 @@ class Output:
             if self._offset - self._freed >= 2 * KEPT:
                 self._free(self._offset - KEPT)
         return False
+
+    def _skip_hole(self) -> int:
+        """Where to read on: a program that makes its output longer than what it printed is not to be read for days."""
+        try:
+            self._offset = max(self._offset, os.lseek(self._fd, self._offset, os.SEEK_DATA))
+        except OSError:
+            self._offset = max(self._offset, os.fstat(self._fd).st_size)  # nothing but a hole is left
+        return self._offset
 
     def _free(self, until: int) -> None:
         """Give the disk back what has been handed on long ago; a container may print for weeks."""

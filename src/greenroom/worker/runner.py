@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,6 +92,7 @@ class Runner:
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._killed = ""
+        self._over = False
 
     # ---- beginning ----
 
@@ -162,6 +164,9 @@ class Runner:
         try:
             self._pidfd = os.pidfd_open(pid)
             self._scratch.note_supervisor(pid)
+        except ProcessLookupError:
+            self._look_for_rest()  # it has ended already
+            return
         except OSError as error:
             self._refuse(error)
             return
@@ -183,7 +188,8 @@ class Runner:
             what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         if self._awaited:
             self._kill_everything()
-            os.waitpid(self._awaited, 0)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._awaited, 0)
             # An agent that its supervisor forked in that very moment.
             self._kill_everything()
         if self._pidfd >= 0:
@@ -317,7 +323,7 @@ class Runner:
     def _drain(self) -> None:
         """Send the rest of its output, no faster than the server takes it; then it has ended."""
         if self._output in self._acquired and (self._place.backlog >= HELD_BACK or not self._output.forward(HELD_BACK)):
-            self._loop.call_later(0.02, self._drain)
+            self._loop.call_later(0.02 if self._place.backlog >= HELD_BACK else 0, self._drain)
             return
         self._release(*self._how_it_ended())
 
@@ -339,6 +345,9 @@ class Runner:
 
     def _release(self, reason: str, started: bool) -> None:
         """Give everything back, in a thread, since user code may have left much to remove; then it has ended."""
+        if self._over:
+            return
+        self._over = True
         for timer in (self._timer, self._flush):
             if timer is not None:
                 timer.cancel()
@@ -354,11 +363,15 @@ class Runner:
         released.add_done_callback(lambda done: self._released(done, reason, started))
 
     def _released(self, done: "asyncio.Future[None]", reason: str, started: bool) -> None:
-        done.result()
+        if (
+            error := done.exception()
+        ) is not None:  # what could not be removed is swept later; that it has ended is true
+            print(f"greenroom worker: {self.container_id} left something: {error!r}", file=sys.stderr, flush=True)
         entries = Entries(-1, [])
-        if self._ledger >= 0:
-            entries = read_ledger(self._ledger)
-            os.close(self._ledger)
+        ledger, self._ledger = self._ledger, -1
+        if ledger >= 0:
+            entries = read_ledger(ledger)
+            os.close(ledger)
         finished = [seq for seq, _ in entries.results]
         self._place.send(
             ContainerEnded(self.container_id, reason, started, entries.begun, finished, []),

@@ -129,5 +129,5 @@ class Worker:
 def _sweep(home: Path, patience: float) -> None:
     try:
         sweep(home, patience)
-    except OSError as error:
+    except (OSError, RecursionError) as error:
         print(f"greenroom worker: can't clear up {home}: {error}", file=sys.stderr, flush=True)

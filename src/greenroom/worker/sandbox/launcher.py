@@ -23,8 +23,12 @@ _count = itertools.count(1)
 class Launcher:
     """One such shell. Its group is the container's, and goes with that."""
 
-    def __init__(self, cgroups: Cgroups | None, directory: Path) -> None:
-        """Raises OSError; then nothing of it is left. ``cgroups``: None where there are none to join."""
+    def __init__(self, cgroups: Cgroups | None, directory: Path, *, join: bool) -> None:
+        """Raises OSError; then nothing of it is left.
+
+        ``cgroups``: None where there are none. ``join``: not where the runtime puts the container into the group, since
+        some (runc from 1.2 on) refuse a group that isn't empty.
+        """
         number = next(_count)
         self._script = directory / f"start-{number}"
         self._kept: list[int] = []
@@ -36,7 +40,7 @@ class Launcher:
         try:
             self.pid = os.posix_spawn(
                 "/bin/sh",
-                ["sh", "-c", _WAIT, "sh", *(self.group.joins() if self.group is not None else [])],
+                ["sh", "-c", _WAIT, "sh", *(self.group.joins() if join and self.group is not None else [])],
                 {"PATH": os.environ.get("PATH", os.defpath)},
                 file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)],
                 setsid=True,

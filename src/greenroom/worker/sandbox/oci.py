@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +52,7 @@ class OciSandboxes:
         self.inline_only = not runtime.passes_descriptors
         self.run = run
         self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
+        os.umask(0o022)  # what containers are to see is made below; what they aren't lies behind closed directories
         _adopt_what_runtimes_leave()
         mounts.leave_mount_namespace()
         _unmount_unified_beside_v1()
@@ -87,22 +86,32 @@ class OciSandboxes:
         self._prepare_launcher()
 
     def take_launcher(self) -> Launcher:
-        """The shell that becomes the next container's runtime; raises OSError. May be called in a thread."""
-        with self._lock:
-            ready, self._launcher = self._launcher, None
+        """The shell that becomes the next container's runtime; raises OSError."""
+        ready, self._launcher = self._launcher, None
         if ready is not None and not ready.alive():
-            ready.drop()
+            self.drop(ready)
             ready = None
-        taken = ready or Launcher(self.cgroups, BASE)
-        self._loop.call_soon_threadsafe(self._prepare_launcher)
+        taken = ready or self._new_launcher()
+        self._loop.call_soon(self._prepare_launcher)
         return taken
+
+    def drop(self, launcher: Launcher) -> None:
+        """Nothing is to be left of it."""
+        launcher.drop()
+        self.starting.discard(launcher.pid)
+        with contextlib.suppress(ChildProcessError):  # it was waited for when it had become the runtime
+            os.waitpid(launcher.pid, 0)
+
+    def _new_launcher(self) -> Launcher:
+        launcher = Launcher(self.cgroups, BASE, join=not self.runtime.own_cgroup)
+        self.starting.add(launcher.pid)
+        return launcher
 
     def _prepare_launcher(self) -> None:
         """Have the next one ready. Its joining is none of this process's time."""
         if self._launcher is None and self.cgroups is not None:
             with contextlib.suppress(OSError):  # the one who needs it is told why it can't be
-                self._launcher = Launcher(self.cgroups, BASE)
-                self.starting.add(self._launcher.pid)
+                self._launcher = self._new_launcher()
 
     def sandbox(self, launch: Launch) -> "OciSandbox":
         """For a new container."""
@@ -123,7 +132,7 @@ class OciSandboxes:
     def close(self) -> None:
         """The mounts go with this process."""
         if self._launcher is not None:
-            self._launcher.drop()
+            self.drop(self._launcher)
         if self.cgroups is not None:
             self.cgroups.close()
 
@@ -191,8 +200,8 @@ class OciSandbox:
             *(["--preserve-fds", str(len(descriptors))] if place.runtime.passes_descriptors else []), launch.container_id,
         ]  # fmt: skip
         place.starting.add(launcher.pid)
-        _when_ended(launcher.pid, lambda status: self._runtime_ended(launcher.pid, status, started, failed))
         launcher.become(command, launch.output, descriptors)
+        _when_ended(launcher.pid, lambda status: self._runtime_ended(launcher.pid, status, started, failed))
 
     def _as_files(self, descriptors: Descriptors) -> list[str]:
         """What to tell an agent that gets no descriptors: the paths of a copy of its ``Begin`` and of its notes."""
@@ -224,7 +233,9 @@ class OciSandbox:
     def processes(self) -> list[int]:
         """By its group; where there are none, by their environment."""
         if self._cgroup is not None:
-            return self._cgroup.processes()
+            launcher = self._launcher
+            runtime = [launcher.pid] if launcher is not None and launcher.pid in self._place.starting else []
+            return [*self._cgroup.processes(), *runtime]
         return marked_processes({CONTAINER: self._container_id})
 
     def supervisor(self) -> int | None:
@@ -248,7 +259,7 @@ class OciSandbox:
     def release(self) -> None:
         """In reverse, and what the runtime keeps of it."""
         if self._launcher is not None:
-            self._launcher.drop()
+            self._place.drop(self._launcher)
         elif self._cgroup is not None:
             self._cgroup.release()
         self._root.release()
@@ -265,15 +276,26 @@ def _adopt_what_runtimes_leave() -> None:
 def _reap_strays(awaited: set[int]) -> None:
     """Runtimes leave helpers of theirs behind, dead already; nobody else waits for those."""
     for task in Path("/proc/self/task").iterdir():
-        for pid in map(int, (task / "children").read_text().split()):
-            with contextlib.suppress(ChildProcessError):
-                if pid not in awaited:
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue  # a thread that has just ended; or a kernel that doesn't tell, where they stay until this process ends
+        for pid in map(int, children):
+            # A supervisor that has ended already is its runner's, who must find it.
+            if pid not in awaited and not is_first_of_its_own(pid):
+                with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
 
 
 def _unmount_unified_beside_v1() -> None:
     """crun refuses a version 2 mounted beside version 1; in this namespace it can do without."""
-    points = mounts.mount_points(Path("/proc/self/mountinfo").read_text())
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    try:
+        if read_layout(mountinfo).version == 2:
+            return
+    except Unavailable:
+        pass  # whatever there is, crun wants one kind of it
+    points = mounts.mount_points(mountinfo)
     if any(kind == "cgroup" for _, kind, _ in points):
         for where, kind, _ in points:
             if kind == "cgroup2":

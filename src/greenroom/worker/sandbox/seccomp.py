@@ -12,8 +12,11 @@ from collections.abc import Collection
 from importlib import resources
 from typing import Any
 
-LATER_DENIED = frozenset({"io_uring_enter", "io_uring_register", "io_uring_setup"})
-"""Out of Moby's default since 25.0: a way around filters, and a source of many a kernel's bugs."""
+LATER_DENIED = frozenset({"io_uring_enter", "io_uring_register", "io_uring_setup", "socketcall"})
+"""Out of Moby's default by now: a way around filters, and a source of many a kernel's bugs."""
+REFUSED_FAMILIES = (38, 40)
+"""Kinds of socket that no container makes: the kernel's ciphers (AF_ALG), and what leads from a virtual machine to its host
+(AF_VSOCK), which no network namespace holds back."""
 LATER_ALLOWED = (
     "cachestat", "fchmodat2", "futex_requeue", "futex_wait", "futex_waitv", "futex_wake", "landlock_add_rule",
     "landlock_create_ruleset", "landlock_restrict_self", "memfd_secret", "mseal", "process_mrelease", "statmount",
@@ -52,7 +55,7 @@ def settle(profile: dict[str, Any], capabilities: Collection[str], architecture:
         if set(excludes.get("caps") or ()) & set(capabilities) or architecture in (excludes.get("arches") or ()):
             continue
         kept: dict[str, Any] = {
-            "names": [name for name in rule["names"] if name not in LATER_DENIED],
+            "names": [name for name in rule["names"] if name not in LATER_DENIED and name != "socket"],
             "action": rule["action"],
         }
         if rule.get("args"):
@@ -61,6 +64,10 @@ def settle(profile: dict[str, Any], capabilities: Collection[str], architecture:
             kept["errnoRet"] = rule["errnoRet"]
         rules.append(kept)
     rules.append({"names": list(LATER_ALLOWED), "action": "SCMP_ACT_ALLOW"})
+    low, high = REFUSED_FAMILIES
+    for operator, value in (("SCMP_CMP_LT", low), ("SCMP_CMP_EQ", low + 1), ("SCMP_CMP_GT", high)):
+        family = [{"index": 0, "value": value, "op": operator}]
+        rules.append({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": family})
     return {
         "defaultAction": profile["defaultAction"],
         "architectures": _ARCHITECTURES.get(architecture, []),
