@@ -140,6 +140,34 @@ def test_a_state_directory_in_an_odd_path(tmp_path: Path) -> None:
         shutil.rmtree(home)
 
 
+def test_a_state_directory_that_no_overlay_can_lie_on_gets_plain_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An overlay itself, as within another container. Told in one line; who insists on real ones is refused."""
+    script = """
+        mkdir -p "$1/l" "$1/u" "$1/w" "$1/m" && mount -t tmpfs none "$1/u" && mkdir "$1/u/u" "$1/u/w" &&
+        mount -t overlay -o lowerdir="$1/l",upperdir="$1/u/u",workdir="$1/u/w" none "$1/m" && export GREENROOM_HOME="$1/m/s" &&
+        shift && exec "$@"
+    """
+    base = Path(tempfile.mkdtemp(prefix="gr-"))
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(base), sys.executable, "-m", "greenroom.cli.main"]
+    try:
+        for sandbox in ("auto", "oci"):
+            monkeypatch.setenv("GREENROOM_SANDBOX", sandbox)
+            done = subprocess.run(
+                [*command, "run", str(project(tmp_path))], capture_output=True, text=True, timeout=100, check=False
+            )
+            if "can be mounted" not in done.stderr:
+                pytest.skip("this kernel lays an overlay on an overlay")
+            assert done.returncode == (0 if sandbox == "auto" else 1)
+            assert "no overlay can be mounted on the state directory: Invalid argument" in done.stderr
+            assert "Traceback" not in done.stderr or sandbox == "oci"
+    finally:
+        for name in ("l", "u", "w", "m"):
+            (base / name).rmdir()
+        base.rmdir()
+
+
 AS_NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "sh", "-c", 'exec "$@"', "sh"]
 """The shell in between is one more look whether an ordinary user may run what is to be run."""
 

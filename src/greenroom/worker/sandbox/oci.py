@@ -63,6 +63,7 @@ class OciSandboxes:
         scratch.mkdir()
         mounts.bind(str(containers), str(scratch), mounts.NOSUID | mounts.NODEV)
         host.mkdir()
+        _try_what_every_container_needs(BASE, scratch)
         image = look(home)
         owner = id_range(home) if runtime.user_namespace else 0
         image.lay(host, owner)
@@ -271,6 +272,30 @@ def _adopt_what_runtimes_leave() -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(_BECOME_PARENT, 1, 0, 0, 0)
+
+
+def _try_what_every_container_needs(base: Path, scratch: Path) -> None:
+    """A root over the state directory's file system, and a user namespace: better missed now than by each container.
+
+    Raises:
+        OSError: this machine, or where the state directory lies, can't have them.
+    """
+    most = Path("/proc/sys/user/max_user_namespaces")
+    if most.exists() and most.read_text().strip() == "0":
+        raise OSError(0, "user namespaces are switched off (sysctl user.max_user_namespaces=65536)")
+    parts = [scratch / ".trial", *(scratch / ".trial" / name for name in ("lower", "upper", "work", "root"))]
+    try:
+        for part in parts:
+            part.mkdir()
+        lower, upper, work, root = map(str, parts[1:])
+        mounts.mount("overlay", root, mounts.NODEV, f"lowerdir={lower},upperdir={upper},workdir={work}")
+        mounts.detach(root)
+    except OSError as error:
+        raise OSError(0, f"no overlay can be mounted on the state directory: {error.strerror}") from None
+    finally:
+        for part in (parts[3] / "work", *reversed(parts)):
+            with contextlib.suppress(OSError):  # it was not made
+                part.rmdir()
 
 
 def _reap_strays(awaited: set[int]) -> None:
