@@ -348,3 +348,18 @@ def test_a_hole_in_the_output_is_no_output(contained: Peer) -> None:
     assert contained.ended().reason == ""
     assert contained.logs["ta-1"].replace(b"\0", b"") == b"before\nafter\n"
     assert len(contained.logs["ta-1"]) < 1 << 20
+
+
+def test_a_new_worker_whose_server_dies_at_once_lets_exit_hooks_run(home: Path, tmp_path: Path) -> None:
+    Need.runtime("crun")
+    tmp_path.chmod(0o777)
+    peer = Peer(home, SETTINGS._replace(sandbox="oci", shared_dirs=str(tmp_path)))
+    peer.start("ta-1", program(exit=f"time.sleep(1); open({str(tmp_path / 'proof')!r}, 'w').close()"))
+    peer.entered()
+    peer.kill_worker()
+    peer.start_worker()
+    peer.hang_up()
+    peer.worker_ended()
+    assert (tmp_path / "proof").exists()
+    peer.close()
+    assert_nothing_left(home)

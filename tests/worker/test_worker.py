@@ -164,3 +164,16 @@ def test_garbage_from_the_server_is_its_end(peer: Peer) -> None:
     peer.worker.sock.sendall(b"\xff" * 64)
     peer.worker_ended()
     assert not peer.run.exists()
+
+
+def test_a_new_worker_whose_server_dies_at_once_lets_exit_hooks_run(peer: Peer) -> None:
+    """It has not been told of the container, and finds it by itself."""
+    proof = peer.home / "proof"
+    peer.start("ta-1", program(exit=f"time.sleep(1); open({str(proof)!r}, 'w').close()"))
+    peer.entered()
+    peer.kill_worker()
+    peer.start_worker()
+    peer.hang_up()
+    peer.worker_ended()
+    assert proof.exists()
+    assert not peer.run.exists()

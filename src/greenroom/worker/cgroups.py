@@ -152,8 +152,8 @@ class Cgroups:
         return Cgroup(self.layout, f"{ROOT}/{self._name}/{name}", self._pids)
 
     def close(self) -> None:
-        """The run is over: remove them all, those of a worker before this one too."""
-        LeftGroups(self.layout, self._name).remove()
+        """The run is over: remove them all, those of a worker before this one too, but for any that is in use."""
+        LeftGroups(self.layout, self._name).remove(kill=False)
 
 
 class Cgroup:
@@ -239,10 +239,11 @@ class LeftGroups:
         """Every process in them."""
         return [pid for group in self._groups() for pid in group.processes()]
 
-    def remove(self) -> None:
-        """Kill what is in them, and remove them."""
+    def remove(self, *, kill: bool = True) -> None:
+        """Remove them; with ``kill``, those too that have processes, which end."""
         for group in self._groups():
-            group.release()
+            if kill or not group.processes():
+                group.release()
         for hierarchy in self._layout.everywhere:
             _remove(Path(hierarchy, ROOT, self._name))
             _remove(Path(hierarchy, ROOT))

@@ -54,10 +54,13 @@ class Output:
 
     def _skip_hole(self) -> int:
         """Where to read on: a program that makes its output longer than what it printed is not to be read for days."""
-        try:
-            self._offset = max(self._offset, os.lseek(self._fd, self._offset, os.SEEK_DATA))
-        except OSError:
-            self._offset = max(self._offset, os.fstat(self._fd).st_size)  # nothing but a hole is left
+        # Looked at before the search, lest what is printed during it is taken for part of the hole.
+        size = os.fstat(self._fd).st_size
+        if size > self._offset:
+            try:
+                self._offset = max(self._offset, os.lseek(self._fd, self._offset, os.SEEK_DATA))
+            except OSError:
+                self._offset = size  # nothing but a hole was left
         return self._offset
 
     def _free(self, until: int) -> None:

@@ -91,14 +91,20 @@ class Worker:
             if not runner.adopt():
                 del self._runners[container_id]
                 self.send(m.ContainerEnded(container_id, LOST, False))
-        wanted = {container_id for container_id, _ in message.containers}
+        for stray in self._find_strays():
+            stray.kill()
+
+    def _find_strays(self) -> list[Runner]:
+        """Look after containers of this run that nobody has told of; those that haven't ended by now."""
+        found = []
         for directory in (self.run / "containers").glob("*"):
-            if directory.name not in wanted and directory.name not in self._runners:
+            if directory.name not in self._runners:
                 stray = self._runners[directory.name] = Runner(self, directory.name)
                 if not stray.adopt():
                     del self._runners[directory.name]
                 elif directory.name in self._runners:
-                    stray.kill()
+                    found.append(stray)
+        return found
 
     def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
         self._ending = True
@@ -111,6 +117,7 @@ class Worker:
         if self._ending:
             return
         self._ending = self._abandoned = True
+        self._find_strays()  # of a worker before this one, which the server had no time to tell of
         for runner in list(self._runners.values()):
             runner.kill_after(backstop(self.settings))
         self._maybe_finish()
