@@ -122,7 +122,8 @@ def test_a_shell_on_a_terminal_has_its_size(program):
     command = [sys.executable, "-m", "greenroom.cli.main", "shell", f"{program}::Model"]
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
         os.close(slave)
-        os.write(master, b"echo size=$(stty size) in=$TOKEN; exit 7\n")
+        # runc says the size only once the command runs.
+        os.write(master, b'while [ "$(stty size)" = "0 0" ]; do :; done; echo size=$(stty size) in=$TOKEN; exit 7\n')
         shown = b""
         limit = time.monotonic() + 60
         while time.monotonic() < limit:
