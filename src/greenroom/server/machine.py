@@ -41,7 +41,7 @@ class Machine(NamedTuple):
 def this_machine() -> Machine:
     """Looked at once, before a server's loop runs."""
     return Machine(
-        cores=os.cpu_count() or 1,
+        cores=len(os.sched_getaffinity(0)),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**2,
         gpus=sum(name.startswith("nvidia") and name[6:].isdigit() for name in os.listdir("/dev")),
     )
