@@ -343,19 +343,27 @@ def test_a_container_has_no_arguments_of_ours(cluster):
 
 
 def test_output_goes_on_after_a_program_opened_stdout_anew(cluster, output):
+    """Which cuts it: what had not been seen by then is gone, as with any file. What had, and what follows, is not."""
     app = greenroom.App("t")
 
-    @app.function(serialized=True)
-    def f(n):
-        import subprocess
+    @app.cls(serialized=True, max_containers=1)
+    class Speaker:
+        @greenroom.method()
+        def speak(self, n):
+            print("before " * 100, n)
 
-        print("before " * 100)
-        subprocess.run(["sh", "-c", f"echo anew {n} > /dev/stdout"], check=True)
-        print("after", n)
+        @greenroom.method()
+        def speak_anew(self, n):
+            import subprocess
+
+            subprocess.run(["sh", "-c", f"echo anew {n} > /dev/stdout"], check=True)
+            print("after", n)
 
     with app.run():
         for n in range(3):
-            f.remote(n)
+            Speaker().speak.remote(n)
+            cluster.wait_until(lambda n=n: "before " * 100 + f" {n}" in output.lines())
+            Speaker().speak_anew.remote(n)
             cluster.wait_until(lambda n=n: f"after {n}" in output.lines())
     assert [line for line in output.lines() if line.startswith("anew")] == [f"anew {n}" for n in range(3)]
 
