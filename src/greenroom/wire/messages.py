@@ -7,6 +7,7 @@ A message with ``sizes`` carries payloads: one size each, negative where the pay
 from typing import Any, NamedTuple
 
 from greenroom.wire.schema import message
+from greenroom.wire.status import Status as Status  # noqa: PLC0414 - a part of the messages
 
 PROTOCOL_VERSION = 1
 
@@ -247,23 +248,6 @@ class Collect(NamedTuple):
 
     rid: int
     call_id: str
-
-
-class Status:
-    """How an input ended, as ``Outputs`` and ``Results`` say it."""
-
-    OK = "ok"
-    """The payload is the pickled result."""
-    ERROR = "error"
-    """The payload is the pickled exception (``usercode/exceptions.py``)."""
-    CANCELLED = "cancelled"
-    TIMEOUT = "timeout"
-    CRASHED = "crashed"
-    """The container died; ``detail`` says how."""
-    REFUSED = "refused"
-    """Could not be run at all; ``detail`` is ``ErrorName: text``."""
-    END = "end"
-    """A generator is exhausted."""
 
 
 # ---- server ↔ worker ----
