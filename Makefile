@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSIDE := agent model sdk usercode wire
+OLDEST_INSIDE := 3.10
 RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_VENV := .venv-bench
@@ -43,8 +45,9 @@ $(BENCH_STAMP): pyproject.toml constraints.txt
 runtime:
 	@if [ "$$(id -u)" = 0 ] && ! command -v crun >/dev/null && command -v apt-get >/dev/null; then \
 		echo "installing crun, which starts real containers"; \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends crun; } \
-			>/dev/null 2>&1 || echo "crun could not be installed (apt-get install crun says why)"; \
+		export DEBIAN_FRONTEND=noninteractive; install="apt-get install -y -qq --no-install-recommends crun"; \
+		{ $$install || { apt-get update -qq && $$install; }; } >/dev/null 2>&1 \
+			|| echo "crun could not be installed (apt-get install crun says why)"; \
 	fi
 
 demo: $(RUN_STAMP) runtime  ## run examples/lifecycle.py: enter once, several calls, exit
@@ -53,16 +56,17 @@ demo: $(RUN_STAMP) runtime  ## run examples/lifecycle.py: enter once, several ca
 test: $(DEV_STAMP)  ## the whole suite
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
-test-faults: $(DEV_STAMP)  ## the fault tests in their long form
-	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py $(PYTEST_ARGS)
+test-faults: $(DEV_STAMP)  ## the fault tests in their long form, and other Debians
+	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py tests/e2e/test_deployed_faults.py tests/e2e/test_base_faults.py tests/e2e/test_python_versions.py tests/server/store $(PYTEST_ARGS)
 
 test-soak: $(DEV_STAMP)  ## two hundred real containers at once, a thousand one after another
 	@GREENROOM_TEST_SOAK=long $(BIN)/python -m pytest tests/e2e/test_soak.py -s $(PYTEST_ARGS)
 
-check: $(DEV_STAMP)  ## formatting, lint, types
+check: $(DEV_STAMP)  ## formatting, lint, types; of what runs in containers, by their oldest Python too
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --python-version $(OLDEST_INSIDE) src/greenroom/__init__.py $(INSIDE:%=src/greenroom/%)
 
 format: $(DEV_STAMP)  ## rewrite the files as `make check` wants them
 	@$(BIN)/ruff format .

@@ -36,6 +36,17 @@ def seconds(environment, *command, count=7):
     return statistics.median(samples)
 
 
+def run_times(environment, programs, count):
+    """Median seconds of `greenroom run` of each, in turn, once all of them have run."""
+    samples = {name: [] for name in programs}
+    for turn in range(count + 1):
+        for name, program in programs.items():
+            took = seconds(environment, str(GREENROOM), "run", "-q", str(program), count=1)
+            if turn:
+                samples[name].append(took)
+    return {name: statistics.median(own) for name, own in samples.items()}
+
+
 def same(x):
     return x
 
@@ -153,6 +164,182 @@ def contained_rows(ours, real, ray, crun):
     )
 
 
+def image_rows(images):
+    """What images cost, in real containers."""
+    yield (
+        "greenroom run, all in, 10-step image that is there",
+        f"{images['run_steps']:.2f} s",
+        f"host image {images['run']:.2f} s",
+        f"{(images['run_steps'] - images['run']) * 1e3:+.0f} ms",
+        "≤ + 30 ms",
+    )
+    yield (
+        "first call on a 5-layer image, p50",
+        f"{images['cold_layers'] * 1e3:.0f} ms",
+        f"host image {images['cold'] * 1e3:.0f} ms",
+        f"{images['cold_layers'] / images['cold']:.2f} ×",
+        "≤ 1.2 ×",
+    )
+    yield (
+        "one changed step that writes little, on a 1 GiB image",
+        f"{images['rebuild'] * 1e3:.0f} ms",
+        "all there " + f"{images['rebuild_none'] * 1e3:.0f} ms",
+        f"{(images['rebuild'] - images['rebuild_none']) * 1e3:+.0f} ms",
+        "≤ + 300 ms",
+    )
+    yield (
+        "disk of an image that shares 9 of 10 layers",
+        f"{images['shared'] / 1e6:.2f} MB",
+        "its layer 1.00 MB",
+        "",
+        "1 layer",
+    )
+
+
+def own_root_rows(found):
+    """Images with a root of their own."""
+    if found.get("pip_buildah"):
+        yield (
+            'pip_install("fastapi") on a debian_slim image',
+            f"{found['pip']:.2f} s",
+            f"buildah build {found['pip_buildah']:.2f} s",
+            f"{found['pip'] / found['pip_buildah']:.2f} ×",
+            "≤ 3 s, ≤ 0.33 ×",
+        )
+    yield (
+        "first call on a debian_slim image, p50",
+        f"{found['cold_debian'] * 1e3:.0f} ms",
+        f"host image {found['cold_host'] * 1e3:.0f} ms",
+        f"{found['cold_debian'] / found['cold_host']:.2f} ×",
+        "≤ 1.2 ×",
+    )
+    yield (
+        "a changed @build hook on a debian_slim image of 1 GiB",
+        f"{found['hook'] * 1e3:.0f} ms",
+        f"all there {found['hook_none'] * 1e3:.0f} ms",
+        f"{(found['hook'] - found['hook_none']) * 1e3:+.0f} ms",
+        "≤ + 300 ms",
+    )
+
+
+def web_figures(environment, quick):
+    """Of plain processes, of Ray Serve, of real containers; {} where they can't be had."""
+    if not shutil.which("wrk"):
+        print("no wrk (apt-get install wrk): nothing is asked over HTTP", file=sys.stderr)
+        return {}, {}, {}
+    side = [sys.executable, "-m", "benchmarks.web", *quick]
+    web = measured(environment | {"GREENROOM_SANDBOX": "process"}, *side)
+    real = {}
+    if os.geteuid() == 0 and shutil.which("crun"):
+        real = measured(environment | {"GREENROOM_SANDBOX": "oci", "GREENROOM_RUNTIME": "crun"}, *side, "--rate")
+    return web, measured(environment, sys.executable, "-m", "benchmarks.peer_ray_serve", *quick), real
+
+
+def deployed_figures(environment, quick):
+    """Greenroom's, and Celery's where there is a Redis."""
+    ours = measured(environment, sys.executable, "-m", "benchmarks.deployed", *quick)
+    peer = shutil.which("redis-server")
+    return ours, measured(environment, sys.executable, "-m", "benchmarks.peer_celery", *quick) if peer else {}
+
+
+def deployed_rows(ours, celery):
+    """Deployed apps."""
+    yield "durable .spawn(), 64 callers, acknowledged", f"{ours['spawn_rate']:,.0f} /s", "", "", "≥ 5,000 /s"
+    if celery:
+        yield (
+            "",
+            "",
+            f"Celery, one caller, not durable {celery['sent']:,.0f} /s",
+            f"{ours['spawn_rate'] / celery['sent']:.1f} ×",
+            "",
+        )
+        for name, title in (
+            ("through_many", "spawned by 64 callers, run, collected"),
+            ("through_map", "one spawn_map, run, collected"),
+        ):
+            beside = celery["through_many" if name == "through_many" else "through"]
+            yield (
+                title,
+                f"{ours[name]:,.0f} /s",
+                f"Celery with Redis {beside:,.0f} /s",
+                f"{ours[name] / beside:.1f} ×",
+                "≥ 5 ×",
+            )
+    yield (
+        "warm .remote() of a deployed function, p50",
+        f"{ours['warm'] * 1e6:.0f} µs",
+        f"beside its program {ours['warm_ephemeral'] * 1e6:.0f} µs",
+        f"{ours['warm'] / ours['warm_ephemeral']:.2f} ×",
+        "≤ 1.15 ×",
+    )
+    yield "SIGKILL of the server until a call is answered", f"{ours['restart']:.2f} s", "", "", "≤ 2 s"
+
+
+def web_rows(web, serve, real):
+    """Requests from the web."""
+
+    def shown(value, unit, factor=1.0):
+        return f"{value * factor:,.0f} {unit}"
+
+    title = "GET of a small JSON, web, 16 connections"
+    share = web["rate_ours"] / web["rate_uvicorn"]
+    yield (
+        title,
+        shown(web["rate_ours"], "/s"),
+        "one uvicorn " + shown(web["rate_uvicorn"], "/s"),
+        f"{share:.2f} ×",
+        "≥ 0.6 ×",
+    )
+    if serve.get("rate"):
+        yield (
+            title,
+            "",
+            "Ray Serve " + shown(serve["rate"], "/s"),
+            f"{web['rate_ours'] / serve['rate']:.0f} ×",
+            "≥ 15 ×",
+        )
+    if real:
+        yield (
+            f"{title}, in crun",
+            shown(real["rate_ours"], "/s"),
+            "plain " + shown(web["rate_ours"], "/s"),
+            f"{real['rate_ours'] / web['rate_ours']:.2f} ×",
+            "",
+        )
+    yield (
+        "one web request at a time, p50",
+        shown(web["alone_ours"], "µs", 1e6),
+        "uvicorn " + shown(web["alone_uvicorn"], "µs", 1e6),
+        f"{(web['alone_ours'] - web['alone_uvicorn']) * 1e6:+.0f} µs",
+        "≤ + 400 µs",
+    )
+    yield (
+        "1 GiB streamed to the web",
+        shown(web["stream_ours"], "MB/s", 1e-6),
+        "uvicorn " + shown(web["stream_uvicorn"], "MB/s", 1e-6),
+        f"server grows {web['stream_growth_kb_ours'] / 1000:.1f} MB",
+        "≥ 400 MB/s, flat",
+    )
+    yield (
+        "idle WebSocket of 1,000, in the server",
+        shown(web["socket_kb_ours"], "KB"),
+        "uvicorn " + shown(web["socket_kb_uvicorn"], "KB"),
+        f"{web['socket_kb_ours'] / web['socket_kb_uvicorn']:.2f} ×",
+        "≤ 2 ×",
+    )
+    for name, what, imported in (
+        ("first_bare", "a bare application", web["import_asyncio"]),
+        ("first_fastapi", "FastAPI", web["import_fastapi"]),
+    ):
+        yield (
+            f"first web request, no container, {what}, p50",
+            shown(web[name], "ms", 1e3),
+            f"first call {web['first_call'] * 1e3:.0f} ms, imports {imported * 1e3:.0f} ms",
+            f"{(web[name] - web['first_call'] - imported) * 1e3:+.0f} ms",
+            "≤ + 15 ms",
+        )
+
+
 def rows(ours, ray, python, figures):
     def ratio(mine, theirs, form="{:.2f} ×"):
         return form.format(mine / theirs) if mine and theirs else "–"
@@ -221,10 +408,19 @@ def rows(ours, ray, python, figures):
     )
 
 
+def show(found, only):
+    table = [("", "Greenroom", "beside", "ratio", "goal"), *(row for row in found if only in row[0])]
+    widths = [max(len(row[column]) for row in table) for column in range(5)]
+    for row in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--only", metavar="WORD", default="", help="show the rows whose name has this alone")
+    parser.add_argument("--web", action="store_true", help="measure web endpoints alone")
+    parser.add_argument("--deployed", action="store_true", help="measure deployed apps alone")
     parser.add_argument("--json", action="store_true", help="print the figures, not the table")
     options = parser.parse_args()
     quick = ["--quick"] if options.quick else []
@@ -232,6 +428,14 @@ def main():
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"GREENROOM_HOME": home, "PYTHONPATH": str(HERE.parent)}
     try:
+        web, serve, real_web = web_figures(environment, quick) if not options.deployed else ({}, {}, {})
+        deployed, celery = deployed_figures(environment, quick) if not options.web else ({}, {})
+        if options.deployed:
+            show(deployed_rows(deployed, celery), options.only)
+            return
+        if options.web:
+            show(web_rows(web, serve, real_web) if web else [], options.only)
+            return
         hello = HERE / "hello.py"
         seconds(environment, str(GREENROOM), "run", "-q", str(hello), count=1)
         python = seconds(environment, sys.executable, "-c", "pass")
@@ -243,22 +447,45 @@ def main():
         }
         side = [sys.executable, "-m", "benchmarks.ours", *quick]
         ours = measured(environment | {"GREENROOM_SANDBOX": "process"}, *side)
-        real = crun = None
+        real = crun = images = own_root = None
         if os.geteuid() == 0 and shutil.which("crun"):
             real = measured(environment | {"GREENROOM_SANDBOX": "oci", "GREENROOM_RUNTIME": "crun"}, *side)
             crun = runtime_start(environment)
+            oci = environment | {"GREENROOM_SANDBOX": "oci"}
+            images = measured(oci, sys.executable, "-m", "benchmarks.images", *quick)
+            images |= run_times(oci, {"run": hello, "run_steps": HERE / "hello_image.py"}, 5 if quick else 15)
+            if shutil.which("mmdebstrap"):
+                own_root = measured(oci, sys.executable, "-m", "benchmarks.own_root", *quick)
         ray = measured(environment, sys.executable, "-m", "benchmarks.peer_ray", *quick)
     finally:
         shutil.rmtree(home, ignore_errors=True)
     if options.json:
-        print(json.dumps({"greenroom": ours, "in crun": real, "ray": ray, "python": python, **figures}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "greenroom": ours,
+                    "in crun": real,
+                    "images": images,
+                    "own root": own_root,
+                    "web": web,
+                    "web in crun": real_web,
+                    "ray": ray,
+                    "ray serve": serve,
+                    "deployed": deployed,
+                    "celery": celery,
+                    "python": python,
+                    **figures,
+                },
+                indent=2,
+            )
+        )
         return
-    table = [("", "Greenroom", "beside", "ratio", "goal")]
     shown = [*rows(ours, ray, python, figures), *(contained_rows(ours, real, ray, crun) if real else [])]
-    table += [row for row in shown if options.only in row[0]]
-    widths = [max(len(row[column]) for row in table) for column in range(5)]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    shown += image_rows(images) if images else []
+    shown += own_root_rows(own_root) if own_root else []
+    shown += web_rows(web, serve, real_web) if web else []
+    shown += deployed_rows(deployed, celery) if deployed else []
+    show(shown, options.only)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from greenroom.model import container_state, input_state
+from greenroom.model import container_state, image_state, input_state
 
 PAGE = Path(__file__).parent / "lifecycle.md"
 
@@ -24,7 +24,8 @@ def diagram(table: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def drawn(text: str) -> str:
-    for name, table in (("container", container_state.TRANSITIONS), ("input", input_state.TRANSITIONS)):
+    for name, states in (("container", container_state), ("input", input_state), ("image", image_state)):
+        table = states.TRANSITIONS
         pattern = rf"(<!-- {name} states -->\n).*?(<!-- end -->)"
         text = re.sub(
             pattern, lambda found, table=table: f"{found[1]}{diagram(table)}\n{found[2]}", text, flags=re.DOTALL

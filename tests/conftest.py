@@ -1,5 +1,7 @@
 """Fixtures that every tier shares."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -10,11 +12,19 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+import greenroom
+from greenroom.model.settings import Settings
+from greenroom.testing import Cluster
 from greenroom.worker.cgroups import home_mark
+from greenroom.worker.removal import remove_tree
 
 # A busy machine is no failure.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
+
+
+CANARY = "canary-5e1d2f"
+"""In the settings of this machine when ``debian_home`` is made; it is to be in no layer."""
 
 
 @pytest.fixture
@@ -24,6 +34,33 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("GREENROOM_HOME", str(path))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def debian_home() -> Iterator[Path]:
+    """A state directory that has ``Image.debian_slim()`` already: it is made once for all the tests of a run."""
+    Need.runtime("crun")
+    Need.runtime("mmdebstrap")
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    home = Path(tempfile.gettempdir(), f"gr-base-{run[:12]}")
+    home.mkdir(mode=0o700, exist_ok=True)
+    users = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(users, fcntl.LOCK_SH)
+    with (home / "lock").open("w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        app = greenroom.App("base", image=greenroom.Image.debian_slim())
+        app.function(serialized=True)(lambda: None)
+        with pytest.MonkeyPatch.context() as around:
+            for name in ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", "PIP_PROXY", "UV_HTTP_BASIC_X_PASSWORD", "ANY"):
+                around.setenv(name, f"http://user:{CANARY}@127.0.0.1:9/")
+            with Cluster(settings=Settings(sandbox="oci", runtime="crun"), home=home):
+                app.build()
+    yield home
+    fcntl.flock(users, fcntl.LOCK_UN)
+    with contextlib.suppress(BlockingIOError):  # another process of this run still uses it
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(home)
+    os.close(users)
 
 
 @pytest.fixture

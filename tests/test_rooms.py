@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.model.image import OLDEST_PYTHON
+from tests.interpreters import interpreter
+
 SOURCE = Path(__file__).parent.parent / "src" / "greenroom"
 MAY_IMPORT = {
     "model": set(),
@@ -81,6 +84,22 @@ def test_the_agent_is_light():
 
 def test_a_program_that_calls_nothing_asynchronously_loads_no_event_loop():
     heavy = {"asyncio", "inspect", "dataclasses", "subprocess", "logging", "tarfile", "shutil", "rich", "click"}
-    heavy |= {"hashlib", "pathlib", "urllib"}
-    names = "greenroom.App, greenroom.method, greenroom.enter, greenroom.Secret, greenroom.Retries"
+    heavy |= {"hashlib", "pathlib", "urllib", "datetime"}
+    names = "greenroom.App, greenroom.method, greenroom.enter, greenroom.Secret, greenroom.Retries, greenroom.Period(days=1)"
     assert not loaded_by(f"import greenroom; {names}") & heavy
+
+
+def test_what_goes_into_containers_is_imported_by_an_older_python(tmp_path):
+    """``make check`` types it as 3.10 does; here such an interpreter reads it, where there is one."""
+    from greenroom.worker.toolbox import ROOMS
+
+    makefile = (SOURCE.parent.parent / "Makefile").read_text()
+    assert f"\nINSIDE := {' '.join(ROOMS)}\nOLDEST_INSIDE := {'.'.join(map(str, OLDEST_PYTHON))}\n" in makefile
+    files = [path for path in FILES if path.relative_to(SOURCE).parts[0] in ROOMS and path.stem != "__main__"]
+    names = [".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in files]
+    program = (
+        f"import sys, importlib; sys.path[:0] = [{str(SOURCE.parent)!r}]; list(map(importlib.import_module, {names}))"
+    )
+    command = [interpreter("3.10"), "-X", f"pycache_prefix={tmp_path}", "-S", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -66,6 +66,9 @@ if _typing.TYPE_CHECKING:
         SerializationError as SerializationError,
     )
     from greenroom.model.errors import (
+        StoreError as StoreError,
+    )
+    from greenroom.model.errors import (
         TimeoutError as TimeoutError,
     )
     from greenroom.sdk import gpu as gpu
@@ -73,11 +76,15 @@ if _typing.TYPE_CHECKING:
     from greenroom.sdk.app import Stub as Stub
     from greenroom.sdk.cls import Cls as Cls
     from greenroom.sdk.decorators import method as method
+    from greenroom.sdk.file_patterns import FilePatternMatcher as FilePatternMatcher
     from greenroom.sdk.function import Function as Function
     from greenroom.sdk.function_call import FunctionCall as FunctionCall
     from greenroom.sdk.function_call import gather as gather
+    from greenroom.sdk.image import Image as Image
     from greenroom.sdk.options import Retries as Retries
     from greenroom.sdk.output import enable_output as enable_output
+    from greenroom.sdk.schedule import Cron as Cron
+    from greenroom.sdk.schedule import Period as Period
     from greenroom.sdk.secret import Secret as Secret
     from greenroom.usercode.context import (
         current_function_call_id as current_function_call_id,
@@ -130,8 +137,11 @@ _HOME = {
     "greenroom.sdk.decorators": ["method"],
     "greenroom.sdk.function": ["Function"],
     "greenroom.sdk.function_call": ["FunctionCall", "gather"],
+    "greenroom.sdk.file_patterns": ["FilePatternMatcher"],
+    "greenroom.sdk.image": ["Image"],
     "greenroom.sdk.options": ["Retries"],
     "greenroom.sdk.output": ["enable_output"],
+    "greenroom.sdk.schedule": ["Cron", "Period"],
     "greenroom.sdk.secret": ["Secret"],
     "greenroom.usercode.context": ["current_function_call_id", "current_input_id", "is_local"],
     "greenroom.usercode.hooks": [
@@ -141,7 +151,8 @@ _HOME = {
     "greenroom.model.errors": [
         "AuthError", "ConnectionError", "ContainerCrashed", "DeserializationError", "Error", "ExecutionError",
         "FunctionTimeoutError", "ImageBuildError", "InputCancellation", "InvalidError", "NotFoundError",
-        "OutputExpiredError", "RemoteError", "RequestSizeError", "SerializationError", "TimeoutError",
+        "OutputExpiredError", "RemoteError", "RequestSizeError", "SerializationError",
+        "StoreError", "TimeoutError",
     ],
 }  # fmt: skip
 _MODULES = {"exception": "greenroom.model.errors", "gpu": "greenroom.sdk.gpu"}

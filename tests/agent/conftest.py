@@ -27,7 +27,14 @@ class Pair:
     """A supervisor and its agent, with the ends of everything they hold."""
 
     def __init__(
-        self, home: Path, source: str, *, exit_grace: float = 2.0, backstop: float = 60.0, needs_loop: bool = False
+        self,
+        home: Path,
+        source: str,
+        *,
+        exit_grace: float = 2.0,
+        backstop: float = 60.0,
+        needs_loop: bool = False,
+        batch_size: int = 0,
     ) -> None:
         self.run = home / "run" / "test"
         self.directory = self.run / "containers" / "ta-1"
@@ -50,6 +57,7 @@ class Pair:
             "Model",
             [MethodSpec("call", is_async=needs_loop)],
             needs_loop=needs_loop,
+            batch_size=batch_size,
         )
         begin = write_begin(
             m.Begin(

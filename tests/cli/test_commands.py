@@ -6,10 +6,22 @@ import subprocess
 
 import pytest
 
-from greenroom.cli import machine
 from tests.e2e.programs import run, write
 
-COMMANDS = [[], ["run"], ["container"], ["container", "list"], ["container", "show"], ["doctor"], ["completion"]]
+COMMANDS = [
+    [],
+    ["run"],
+    ["shell"],
+    ["container"],
+    ["container", "list"],
+    ["container", "show"],
+    ["secret"],
+    ["secret", "create"],
+    ["secret", "list"],
+    ["secret", "delete"],
+    ["doctor"],
+    ["completion"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -22,7 +34,7 @@ def test_help_fits_one_screen(command):
 
 def test_help_names_every_command():
     text = run("--help").stdout
-    for command in ("run", "container", "doctor", "completion"):
+    for command in ("run", "container", "secret", "doctor", "completion"):
         assert f"\n  {command} " in text
 
 
@@ -43,7 +55,7 @@ def test_misuse(arguments, says):
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["deploy", "serve", "app", "secret", "volume"])
+@pytest.mark.parametrize("command", ["queue", "volume", "dict"])
 def test_commands_of_modals_that_are_not_built(command):
     for arguments in ([], ["--help"], ["list", "--json"]):
         result = run(command, *arguments)
@@ -114,28 +126,6 @@ def test_doctor_without_the_tools(home, tmp_path):
     assert result.returncode == 0, result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("– overlayfs")]
     assert line.endswith("→  apt-get install util-linux")
-
-
-def test_the_sandbox_that_doctor_tells(monkeypatch, tmp_path):
-    """By what is there; what stands in for a runtime answers ``--version``."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(machine, "SYSTEM", str(tmp_path / "sbin"))
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    found = machine.sandbox()
-    assert (found.ok, found.mend) == (False, "apt-get install crun")
-    assert found.text == "plain processes, which can do and see what you can: there is no crun or runc here"
-    assert machine.runtime()[:3] == ("container runtime", False, "none")
-    (tmp_path / "sbin").mkdir()
-    runc = tmp_path / "sbin" / "runc"
-    runc.write_text("#!/bin/sh\necho runc version 1\n")
-    runc.chmod(0o755)
-    assert machine.sandbox()[:3] == ("sandbox", True, f"real containers, by {runc}")
-    assert machine.runtime().text == f"{runc} (runc version 1)"
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    found = machine.sandbox()
-    assert (found.ok, found.needed) == (False, False)
-    assert "plain processes" in found.text and "root" in found.text
-    assert found.mend.startswith("sudo ")
 
 
 NAMED = """

@@ -11,6 +11,7 @@ from blockbuster import blockbuster_ctx
 from greenroom.model.settings import Settings
 from greenroom.testing import Cluster
 from tests.conftest import Need
+from tests.contract.registries import Registry, small
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -37,14 +38,19 @@ def tmp_path(_shared: Path) -> Path:
     return path
 
 
+def settings_of(sandbox: str, shared: Path) -> Settings:
+    """Of a cluster with short grace periods."""
+    common = Settings(exit_grace=3.0, cancel_grace=1.0)
+    if sandbox == "process":
+        return common._replace(sandbox="process")
+    Need.runtime(sandbox)
+    return common._replace(sandbox="oci", runtime=sandbox, shared_dirs=str(shared))
+
+
 @pytest.fixture(scope="module", params=["process", "crun", "runc"])
 def settings(request: pytest.FixtureRequest, _shared: Path) -> Settings:
-    """Of a cluster with short grace periods, in each sandbox."""
-    common = Settings(exit_grace=3.0, cancel_grace=1.0)
-    if request.param == "process":
-        return common._replace(sandbox="process")
-    Need.runtime(request.param)
-    return common._replace(sandbox="oci", runtime=request.param, shared_dirs=str(_shared))
+    """In each sandbox. A module that is about the server alone has one of its own, without runc."""
+    return settings_of(request.param, _shared)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,34 @@ def held(settings: Settings) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def registry() -> Iterator[Registry]:
+    """Of images, on loopback."""
+    for name in ("docker-registry", "skopeo", "umoci", "buildah"):
+        Need.runtime(name)
+    made = Registry()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def python_layer(debian_home: Path) -> bytes:
+    """A layer that a container can stand on."""
+    return small(debian_in(debian_home), python=True)
+
+
+@pytest.fixture(scope="session")
+def shell_layer(debian_home: Path) -> bytes:
+    """A layer that commands can run on."""
+    return small(debian_in(debian_home), python=False)
+
+
+def debian_in(home: Path) -> Path:
+    """The layer that is a Debian."""
+    (found,) = {path.parents[2] for path in (home / "layers").glob("*/fs/usr/bin/python3") if path.is_symlink()}
+    return found
+
+
 class Recorder:
     """Collects what containers print, line by line."""
 
@@ -68,12 +102,30 @@ class Recorder:
         self.data: dict[str, bytes] = {}
         self.notices: list[str] = []
         self.changes: list[tuple[str, str, str]] = []
+        self.steps: list[tuple[str, str]] = []
+        self.urls: dict[str, str] = {}
 
     def lines(self) -> list[str]:
         return [line for data in self.data.values() for line in data.decode().splitlines()]
 
     def log(self, container_id: str, function: str, data: bytes) -> None:
         self.data[container_id] = self.data.get(container_id, b"") + data
+
+    def image_step(self, image_id: str, number: int, total: int, text: str, state: str, seconds: float) -> None:
+        self.steps.append((text, state))
+
+    def requested(self, text: str) -> None:
+        """Not collected."""
+
+    def served(self, name: str, url: str) -> None:
+        self.urls[name] = url
+
+    def image_log(self, image_id: str, data: bytes) -> None:
+        """Not what containers of the app print."""
+
+    def built(self) -> list[str]:
+        """Steps that were made, in order."""
+        return [text for text, state in self.steps if state == "done"]
 
     def notice(self, text: str) -> None:
         self.notices.append(text)

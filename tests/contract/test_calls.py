@@ -383,8 +383,8 @@ def test_cancel_is_a_base_exception_inside(cluster, output):
     @app.function(serialized=True)
     def f(x):
         if x:
-            print("running")
             try:
+                print("running")
                 time.sleep(60)
             except Exception:
                 print("caught, wrongly")

@@ -8,14 +8,7 @@ import pytest
 
 import greenroom
 from tests.conftest import wait_for
-
-
-def wait_for_file(path):
-    limit = time.monotonic() + 60
-    while not os.path.exists(path):
-        if time.monotonic() > limit:
-            raise AssertionError(f"{path} never came")
-        time.sleep(0.005)
+from tests.contract.waiting import wait_for_file
 
 
 def test_an_input_never_waits_behind_a_slow_one(cluster, tmp_path):

@@ -11,21 +11,14 @@ from greenroom.model.settings import Settings
 from greenroom.server.machine import Machine
 from greenroom.testing import Cluster
 from tests.conftest import wait_for
-
-
-def wait_for_file(path):
-    limit = time.monotonic() + 60
-    while not os.path.exists(path):
-        if time.monotonic() > limit:
-            raise AssertionError(f"{path} never came")
-        time.sleep(0.005)
+from tests.contract.waiting import wait_for_file
 
 
 @pytest.fixture
 def small(_shared):
     """A machine of 2 cores and 1,000 MiB."""
     with Cluster(settings=Settings(sandbox="process", shared_dirs=str(_shared))) as made:
-        made.on_server(lambda server: setattr(server.lifecycle, "_machine", Machine(2, 1000, 0)))
+        made.on_server(lambda server: setattr(server.lifecycle.placing, "machine", Machine(2, 1000, 0)))
         made.on_server(lambda server: setattr(server, "machine", Machine(2, 1000, 0)))
         yield made
 

@@ -38,7 +38,7 @@ def test_a_method_whose_name_begins_with_an_underscore(cluster):
 def test_what_can_not_run_keeps_nothing_else_from_running(cluster, output):
     app = greenroom.App("t")
 
-    @app.function(serialized=True, image=greenroom.Image.debian_slim(), min_containers=1)
+    @app.function(serialized=True, image=greenroom.Image.from_name("x"), min_containers=1)
     def needs_an_image(): ...
 
     @app.cls(serialized=True)
@@ -56,17 +56,12 @@ def test_what_can_not_run_keeps_nothing_else_from_running(cluster, output):
             except NotImplementedError as error:
                 return self.loaded, str(error)
 
-        @greenroom.web_endpoint()
-        def web(self): ...
-
-    refusal = "image= is not built yet (Greenroom has no images so far): needs_an_image"
+    refusal = "Image.from_name is not built yet: needs_an_image"
     with app.run():
         assert K().m.remote() == (True, refusal)
-        for use in (needs_an_image.remote, K().web.remote):
-            with pytest.raises(NotImplementedError, match="not built yet"):
-                use()
+        with pytest.raises(NotImplementedError, match="not built yet"):
+            needs_an_image.remote()
         assert len(cluster.containers()) == 1
     assert output.notices == [
-        "image= is not built yet (Greenroom has no images so far); this app runs without needs_an_image",
-        "web endpoints are not built yet; this app runs without K.web",
+        "Image.from_name is not built yet; this app runs without needs_an_image",
     ]

@@ -130,6 +130,44 @@ def test_from_none_to_max_and_back_to_none(held, tmp_path):
     assert {r["reason"] for r in held.ended()} == {"idle for 30 s"}
 
 
+def test_of_containers_that_share_what_one_would_do_one_stays(held, output, tmp_path):
+    app = greenroom.App("t")
+
+    @app.cls(serialized=True, scaledown_window=30)
+    @greenroom.concurrent(max_inputs=2)
+    class Model:
+        @greenroom.method()
+        async def wait(self, name):
+            (tmp_path / f"{name}-{os.environ['GREENROOM_CONTAINER_ID']}").touch()
+            while not (tmp_path / f"go-{name}").exists():
+                await asyncio.sleep(0.01)
+            return os.environ["GREENROOM_CONTAINER_ID"]
+
+        @greenroom.exit()
+        def leave(self):
+            print("left")
+
+    with app.run():
+        crowd = [Model().wait.spawn("many") for _ in range(6)]
+        held.wait_until(lambda: sorted(states(held)) == ["RUNNING"] * 3)
+        (tmp_path / "go-many").touch()
+        assert len({call.get(timeout=20) for call in crowd}) == 3
+        held.wait_until(lambda: states(held) == ["IDLE"] * 3)
+        few = [Model().wait.spawn("few") for _ in range(2)]
+        held.wait_until(lambda: sorted(states(held)) == ["IDLE", "RUNNING", "RUNNING"])
+        held.clock.advance(31)
+        held.wait_until(lambda: sorted(states(held)) == ["RUNNING", "RUNNING"])
+        held.clock.advance(30)
+        assert sorted(states(held)) == ["RUNNING", "RUNNING"]  # all were needed not long ago
+        held.clock.advance(30)
+        held.wait_until(lambda: sorted(states(held)) == ["DRAINING", "RUNNING"])
+        (tmp_path / "go-few").touch()
+        assert len({call.get(timeout=20) for call in few}) == 2
+        held.wait_until(lambda: states(held) == ["IDLE"])
+    assert {r["reason"] for r in held.ended()} >= {"idle for 30 s", "fewer were enough for 30 s"}
+    assert output.lines() == ["left"] * 3
+
+
 def test_min_containers_stay(held):
     app = greenroom.App("t")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.server.machine import this_machine
 from tests.conftest import Need, assert_nothing_left, groups_of, wait_for
 from tests.e2e.programs import run, start, write
 
@@ -18,9 +19,16 @@ PROGRAM = """
     import greenroom
 
     app = greenroom.App("faults")
-    marks = os.environ["MARKS"] if greenroom.is_local() else None
+    marks = os.environ.get("MARKS", "")
+    env = {"MARKS": marks, "PYTHONPATH": marks + "/hold"}
+    memory = int(os.environ.get("MEMORY", "16"))
 
-    @app.cls(env={"MARKS": os.environ.get("MARKS", "")}, max_containers=1)
+    @app.function(env=env, memory=memory)
+    def take_memory():
+        pathlib.Path(marks, "taken-").touch()
+        time.sleep(60)
+
+    @app.cls(env=env, memory=memory, max_containers=1)
     class Model:
         @greenroom.enter()
         def open(self):
@@ -56,31 +64,55 @@ PROGRAM = """
 
     @app.local_entrypoint()
     def main(seconds: float = 60.0):
+        if memory > 16:
+            take_memory.spawn()
+            while not pathlib.Path(marks, "taken-").exists():
+                time.sleep(0.01)
         print("worked", Model().work.remote(seconds))
         time.sleep(60)
 """
 
+HELD_INTERPRETER = """\
+import os
+marks = os.environ["MARKS"]
+open(f"{marks}/starting-{os.environ['GREENROOM_CONTAINER_ID']}", "w").close()
+open(f"{marks}/never").close()
+"""
+"""Python imports it before anything else of a container's; the pipe has no writer, so that it opens for nobody."""
+HELD_RUNTIME = """\
+#!/bin/sh
+case " $* " in
+*" run "*)
+    echo $$ > "{marks}/new"
+    mv "{marks}/new" "{marks}/runtime-"
+    read -r line < "{marks}/never"
+esac
+exec crun "$@"
+"""
 
-def pid_of(home: Path, what: str) -> int:
+
+def pids_of(home: Path, what: str) -> list[int]:
     """The server, the worker, or the container's supervisor, which is one command with its child, the agent."""
     module = f"greenroom.{'agent' if what == 'supervisor' else what}"
 
-    def find() -> list[int]:
-        parents = {}
-        files = [file for group in groups_of(home) for file in group.glob("*/cgroup.procs")]
-        contained = {int(word) for file in files for word in read(file).split()}
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            ours = any(str(home).encode() in word for word in words) or int(entry.name) in contained
-            if module.encode() in words and ours:
-                parents[int(entry.name)] = parent
-        return [pid for pid, parent in parents.items() if (parent in parents) == (what == "agent")]
+    parents = {}
+    files = [file for group in groups_of(home) for file in group.glob("*/cgroup.procs")]
+    contained = {int(word) for file in files for word in read(file).split()}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        ours = any(str(home).encode() in word for word in words) or int(entry.name) in contained
+        if module.encode() in words and ours:
+            parents[int(entry.name)] = parent
+    return [pid for pid, parent in parents.items() if (parent in parents) == (what == "agent")]
 
-    return wait_for(find, what=f"a {module} process")[0]
+
+def pid_of(home: Path, what: str) -> int:
+    """The first of them, once there is one."""
+    return wait_for(lambda: pids_of(home, what), what=f"a greenroom {what} process")[0]
 
 
 def read(file: Path) -> str:
@@ -92,16 +124,38 @@ def read(file: Path) -> str:
 
 class Trial:
     def __init__(
-        self, home: Path, directory: Path, sandbox: str = "process", *, enter: float = 0.0, seconds: float = 60.0
+        self,
+        home: Path,
+        directory: Path,
+        sandbox: str = "process",
+        *,
+        enter: float = 0.0,
+        seconds: float = 60.0,
+        held: str = "",
     ) -> None:
+        """``held``: what is never over: the ``runtime``'s start of a container, or the ``interpreter``'s in it; or the wait
+        for ``memory``, which another container has taken."""
         self.home = home
         self.sandbox = sandbox
         self.marks = directory / "marks"
         self.marks.mkdir()
         self.marks.chmod(0o777)
         (self.marks / "enter").write_text(str(enter))
+        (self.marks / "hold").mkdir()
+        extra = {}
+        if held == "memory":
+            extra["MEMORY"] = str(int(this_machine().memory * 0.6))
+        elif held:
+            os.mkfifo(self.marks / "never")
+            (self.marks / "never").chmod(0o666)
+        if held == "interpreter":
+            (self.marks / "hold" / "sitecustomize.py").write_text(HELD_INTERPRETER)
+        elif held == "runtime":
+            extra["GREENROOM_RUNTIME"] = str(directory / "crun")
+            (directory / "crun").write_text(HELD_RUNTIME.format(marks=self.marks))
+            (directory / "crun").chmod(0o755)
         program = write(directory, PROGRAM)
-        self.process = start("run", str(program), "--seconds", str(seconds), MARKS=str(self.marks),
+        self.process = start("run", str(program), "--seconds", str(seconds), MARKS=str(self.marks), **extra,
                              GREENROOM_SANDBOX=sandbox, GREENROOM_SHARED_DIRS=str(self.marks))  # fmt: skip
 
     def marked(self, name: str) -> list[str]:
@@ -114,7 +168,11 @@ class Trial:
         return pid_of(self.home, what)
 
     def kill(self, what: str) -> None:
-        os.kill(self.process.pid if what == "client" else self.pid_of(what), signal.SIGKILL)
+        if what == "runtime":
+            pid = int((self.marks / "runtime-").read_text())
+        else:
+            pid = self.process.pid if what == "client" else self.pid_of(what)
+        os.kill(pid, signal.SIGKILL)
 
     def is_the_container(self, what: str) -> bool:
         """Whether the container itself dies with that: process 1 of a real one takes all of it along."""
@@ -176,6 +234,54 @@ def test_sigkill(trial, home, victim, phase):
     next_run = run("container", "list")
     assert next_run.returncode == 0
     assert "no containers" in next_run.stdout
+
+
+def states() -> str:
+    return run("container", "list").stdout
+
+
+@pytest.mark.parametrize("victim", ["client", "server", "worker"])
+def test_sigkill_while_pending(trial, home, victim):
+    """Its container waits for memory that another one has."""
+    one = trial(held="memory")
+    one.wait_marked("taken")
+    wait_for(lambda: "PENDING" in states(), what="pending")
+    assert "RUNNING" in states()
+    one.kill(victim)
+    if victim == "worker":
+        one.wait_marked("working")  # the other one was ended: there is room
+    one.end()
+    assert not one.owing()
+    assert (victim == "worker") == bool(one.marked("entering"))
+    assert "no containers" in states()
+
+
+@pytest.mark.parametrize("victim", ["client", "server", "worker", "supervisor"])
+def test_sigkill_while_the_interpreter_starts(trial, home, victim):
+    one = trial(held="interpreter")
+    one.wait_marked("starting")
+    wait_for(lambda: "STARTING" in states(), what="starting")
+    one.kill(victim)
+    one.end()
+    assert not one.marked("entering")
+    assert "no containers" in states()
+
+
+@pytest.mark.parametrize("victim", ["client", "server", "worker", "runtime"])
+def test_sigkill_while_the_runtime_starts(home, tmp_path, victim):
+    Need.runtime("crun")
+    one = Trial(home, tmp_path, "oci", held="runtime")
+    try:
+        one.wait_marked("runtime")
+        wait_for(lambda: "STARTING" in states(), what="starting")
+        one.kill(victim)
+        one.end()
+    finally:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.communicate()
+    assert not one.marked("entering")
+    assert "no containers" in states()
 
 
 def test_next_run_is_clean_after_everything_was_killed(trial, home, tmp_path):

@@ -2,15 +2,17 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import assert_nothing_left, wait_for
-from tests.e2e.programs import run
+from tests.e2e.programs import run, start
 
 GUIDE = Path(__file__).resolve().parents[3] / "shared" / "spec" / "container-lifecycle-hooks.txt"
 _STARTS = ("import ", "from ", "app = ", "image = ", "@", "class ", "def ", "async def ")
@@ -144,3 +146,73 @@ def test_third_block_against_postgresql(home, tmp_path, postgres):
     assert text.index("connection authorized") < text.index("disconnection: session time")
     assert "unexpected EOF on client connection" not in text
     assert_nothing_left(home)
+
+
+BUILD = """
+def download_model_to_disk():
+    with open("weights", "w") as file:
+        file.write("42")
+    print("downloaded")
+
+
+def load_model_from_disk():
+    with open("weights") as file:
+        print("loaded", file.read())
+"""
+
+CACHE = """
+import os
+
+
+def load_model_from_network(local_cache_dir):
+    cached = os.path.join(local_cache_dir, "weights")
+    if not os.path.exists(cached):
+        print("downloaded")
+        with open(cached, "w") as file:
+            file.write("42")
+    print("loaded from", cached)
+"""
+
+
+def test_fourth_block_builds_once(home, tmp_path):
+    guide = program(tmp_path, BUILD, 3)
+    for expected in (["downloaded", "loaded 42"], ["loaded 42"]):
+        result = run("run", f"{guide}::Model.predict", "--x", "1", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        printed = [line.strip() for line in (result.stderr + result.stdout).splitlines()]
+        assert [line for line in printed if line in ("downloaded", "loaded 42")] == expected
+        assert ("✓ image 1/1 @build Model.download_model" in result.stderr) is (len(expected) == 2)
+    assert_nothing_left(home)
+
+
+def test_fifth_block_stacks_build_on_enter(home, tmp_path, need):
+    need.runtime("crun")  # it writes to "/"
+    guide = program(tmp_path, CACHE, 4)
+    for downloads in (1, 0):
+        result = run("run", f"{guide}::Model.predict", "--x", "1", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert (result.stdout + result.stderr).count("downloaded") == downloads
+        assert "loaded from /weights" in result.stdout
+    assert_nothing_left(home)
+
+
+def test_sixth_block_answers_requests(debian_home, tmp_path):
+    """Debian and FastAPI in the image, none of this machine's."""
+    served = start(
+        "serve", "--no-reload", "--sandbox", "oci", str(program(tmp_path, PICKLE, 5)), cwd=tmp_path,
+        GREENROOM_HOME=str(debian_home), GREENROOM_WEB_PORT="0",
+    )  # fmt: skip
+    assert served.stderr is not None
+    said = ""
+    while "answers at" not in said:
+        line = served.stderr.readline()
+        assert line, said
+        said += line
+    url = said.rpartition("answers at ")[2].strip()
+    assert url.endswith("/web-endpoint-cls-model-predict-dev/")
+    with urllib.request.urlopen(url, timeout=60) as response:
+        assert (response.status, response.read()) == (200, b"null")
+    served.send_signal(signal.SIGINT)
+    _, rest = served.communicate(timeout=60)
+    assert served.returncode == 130, rest
+    assert "Traceback" not in said + rest

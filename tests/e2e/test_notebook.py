@@ -51,7 +51,9 @@ def inverse(x):
 
 with greenroom.enable_output():
     with app.run():
-        print(inverse.remote(0), Model().times.remote(2))
+        print("running")
+        result = inverse.remote(0), Model().times.remote(2)
+print(*result)
 """,
 ]
 
@@ -86,5 +88,6 @@ def test_notebook(home, tmp_path):
     assert "ZeroDivisionError: division by zero" in shown[8]
     assert "return 1 / x" in shown[8], "the user's own line, of the other process"
     assert shown[9] == ""
-    assert shown[10].split("\n") == ["✓ nb is ready", "loading", "another one 6", "closing", "✓ app ended", ""]
+    lines = ["✓ nb is ready", "running", "loading", "closing", "✓ app ended", "another one 6", ""]
+    assert shown[10].split("\n") == lines
     assert_nothing_left(home)

@@ -38,7 +38,9 @@ def _real_containers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def closed() -> Iterator[Path]:
     """A directory that nobody but root may pass through, in the home of root."""
-    path = Path(tempfile.mkdtemp(prefix=".gr-", dir=Path.home()))
+    cache = Path.home() / ".cache"  # not in the home itself: another test looks whether that has changed
+    cache.mkdir(exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix="gr-", dir=cache))
     path.chmod(0o700)
     yield path
     shutil.rmtree(path)

@@ -3,6 +3,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.model.schedule import Cron, Period
 from greenroom.model.spec import FunctionSpec, MethodSpec, RetrySpec
 
 specs = st.builds(
@@ -13,9 +14,11 @@ specs = st.builds(
     is_class=st.booleans(),
     module=st.text(),
     qualname=st.text(),
-    methods=st.lists(st.builds(MethodSpec, st.text(), st.booleans(), st.booleans())),
+    methods=st.lists(st.builds(MethodSpec, st.text(), st.booleans(), st.booleans(), st.just({}))),
     retries=st.builds(RetrySpec, st.integers(0, 10), st.floats(0, 60), st.floats(1, 10), st.floats(1, 60)),
     environment=st.dictionaries(st.text(), st.text()),
+    schedule=st.sampled_from([{}, Period(1, 2.0)._asdict(), Cron("* * * * *", "UTC")._asdict()]),
+    secrets=st.lists(st.tuples(st.text(), st.lists(st.text()), st.dictionaries(st.text(), st.text())).map(list)),
     **{name: st.floats(0, 1e6) for name in ("timeout", "startup_timeout", "scaledown_window", "cpu", "cpu_limit")},
 )
 

@@ -1,16 +1,18 @@
-"""The two state tables, whole."""
+"""The three state tables, whole."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.model import container_state as c
+from greenroom.model import image_state as m
 from greenroom.model import input_state as i
 from greenroom.model.errors import StateError
 
 TABLES = [
     (c.TRANSITIONS, c.ContainerState, c.ContainerEvent, c.next_state, c.ContainerState.PENDING),
     (i.TRANSITIONS, i.InputState, i.InputEvent, i.next_state, i.InputState.QUEUED),
+    (m.TRANSITIONS, m.ImageState, m.ImageEvent, m.next_state, m.ImageState.PENDING),
 ]
 E = c.ContainerEvent
 WITHOUT_USER_CODE = {E.STOP, E.FAULT, E.GRACE_EXPIRED, E.RELEASED, E.RELEASED_AFTER_FAULT, E.LOST}
@@ -18,7 +20,7 @@ WITHOUT_USER_CODE = {E.STOP, E.FAULT, E.GRACE_EXPIRED, E.RELEASED, E.RELEASED_AF
 
 
 @pytest.mark.parametrize(("table", "states", "events", "move", "first"), TABLES)
-class TestBoth:
+class TestEach:
     def test_every_state_is_reachable(self, table, states, events, move, first):
         seen, todo = {first}, [first]
         while todo:
@@ -71,3 +73,21 @@ def test_any_history_can_be_stopped(events):
 def test_no_input_is_routed_before_enter_is_over():
     accepting = [state for state, row in c.TRANSITIONS.items() if E.INPUT_STARTED in row]
     assert accepting == [c.ContainerState.IDLE, c.ContainerState.RUNNING]
+
+
+@pytest.mark.parametrize("state", list(m.ImageState))
+def test_no_image_is_lost_for_good(state):
+    """Whatever has happened to it, it can be made yet."""
+    seen, todo = set(), [state]
+    while todo:
+        for after in m.TRANSITIONS[todo.pop()].values():
+            if after not in seen:
+                seen.add(after)
+                todo.append(after)
+    assert m.ImageState.READY in seen
+
+
+def test_a_lost_worker_takes_what_it_made_and_what_it_makes():
+    losing = [state for state, row in m.TRANSITIONS.items() if m.ImageEvent.LOST in row]
+    assert losing == [m.ImageState.BUILDING, m.ImageState.READY]
+    assert {m.next_state(state, m.ImageEvent.LOST) for state in losing} == {m.ImageState.PENDING}

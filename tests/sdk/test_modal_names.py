@@ -38,6 +38,8 @@ from greenroom.sdk import cls
 assert Obj is cls.Obj and modal.Stub is modal.App
 from modal.functions import gather
 from modal import App, Volume
+assert modal.Period is greenroom.Period and modal.Cron is greenroom.Cron
+assert issubclass(modal.Cron, modal.schedule.Schedule)
 assert modal.App is greenroom.App and App is greenroom.App and modal.exception.RemoteError is greenroom.RemoteError
 assert gather is greenroom.gather
 assert str(modal.gpu.A100(count=2)) == str(greenroom.gpu.A100(count=2)) == "A100:2"
@@ -109,20 +111,13 @@ else:
         lambda: greenroom.Volume.from_name("v").commit(),
         lambda: greenroom.Queue.from_name("q").put(1),
         lambda: greenroom.forward(8000),
-        lambda: greenroom.Function.from_name("app", "f").remote(),
-        lambda: greenroom.Cls.from_name("app", "C")().m.remote(),
-        lambda: greenroom.Secret.from_name("s").values,
+        lambda: greenroom.Secret.from_name("s").hydrate(),
         lambda: greenroom.FunctionCall.from_id("fc-1").cancel(terminate_containers=True),
         lambda: greenroom.App("x").run(detach=True),
         lambda: greenroom.App.lookup("x", create_if_missing=True),
-        lambda: greenroom.App("x").deploy(),
         lambda: greenroom.App("x").logs,
         lambda: function().keep_warm(1),
-        lambda: function().update_autoscaler.aio(min_containers=1),
         lambda: function().with_options(gpu="any"),
-        lambda: function().get_current_stats(),
-        lambda: function().get_web_url(),
-        lambda: function().web_url,
         lambda: instance().keep_warm(1),
         lambda: type(instance()._cls).with_options(instance()._cls, gpu="any")().predict.remote(),
         lambda: greenroom.Secret.create_deployed("s", {}),

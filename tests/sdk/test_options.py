@@ -121,7 +121,11 @@ def test_a_call_without_an_app_shows_the_programs_frames_alone(tmp_path):
     for call, said in (
         ("f.remote()", "ConnectionError: f can't be called remotely: its app isn't running"),
         ("greenroom.FunctionCall.from_id('fc-1').get()", "ConnectionError: no app is running"),
-        ("greenroom.Function.from_name('a', 'f').remote()", "NotImplementedError: deployed apps are not built yet"),
+        ("greenroom.Function.from_name('a', 'f').remote()", "ConnectionError: no app is running"),
+        (
+            "greenroom.Cls.from_name('a', 'M').with_options()().m.remote()",
+            "NotImplementedError: Cls.with_options is not built yet",
+        ),
     ):
         program.write_text(f"import greenroom\napp = greenroom.App()\n@app.function()\ndef f(): ...\n{call}\n")
         result = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)

@@ -4,6 +4,8 @@ import pytest
 
 import greenroom
 from greenroom import Secret
+from greenroom.model.secrets import StoredSecret
+from greenroom.sdk.secret import in_order
 
 
 def test_from_dict():
@@ -19,10 +21,31 @@ def test_from_dict():
 
 
 def test_a_stored_secret_can_be_named():
-    for stored in (Secret.from_name("s", required_keys=["A"]), Secret.lookup("s")):
+    for stored in (
+        Secret.from_name("s", required_keys=["A"]),
+        Secret.lookup("s"),
+        Secret.from_name("s", None, None, "main"),
+    ):
         assert repr(stored) == "Secret.from_name('s')"
-        with pytest.raises(NotImplementedError, match=r"Secret\.from_name\('s'\) is not built yet"):
+        with pytest.raises(greenroom.InvalidError, match=r"Secret\.from_name\('s'\): .* given to containers alone"):
             _ = stored.values
+    assert Secret.from_name("s", required_keys=["A"]).stored == StoredSecret("s", ["A"])
+    with pytest.raises(greenroom.InvalidError, match="there is one namespace for now"):
+        Secret.from_name("s", environment_name="staging")
+    for wrong in ("A", [1], [None]):
+        with pytest.raises(greenroom.InvalidError, match="required_keys= takes a list of names"):
+            Secret.from_name("s", required_keys=wrong)
+
+
+def test_the_order_of_several_counts():
+    one, two = Secret.from_name("one", required_keys=["R"]), Secret.from_name("two")
+    first, last = Secret.from_dict({"A": "1", "B": "1"}), Secret.from_dict({"B": "2"})
+    assert in_order([first, last], {"C": "3"}) == ({"A": "1", "B": "2", "C": "3"}, [])
+    before, stored = in_order([first, one, last, two], {"C": "3"})
+    assert before == {"A": "1", "B": "1"}
+    assert stored == [StoredSecret("one", ["R"], {"B": "2"}), StoredSecret("two", [], {"C": "3"})]
+    assert one.stored.after == {}, "the same secret may stand elsewhere too"
+    assert in_order([one])[1] == [one.stored]
 
 
 def test_values_are_not_shown():

@@ -24,36 +24,39 @@ def make_app():
     def plain(x):
         return x + 1
 
-    @app.function(serialized=True, min_containers=1)
-    @greenroom.fastapi_endpoint()
-    def web():
+    @app.function(serialized=True, min_containers=1, volumes={"/v": greenroom.Volume.from_name("v")})
+    def keep():
         return "here"
 
-    return app, plain, web
+    return app, plain, keep
 
 
 NEEDS = {
-    "image=": {"image": greenroom.Image.debian_slim()},
+    "Image.from_aws_ecr": {"image": greenroom.Image.from_aws_ecr("x")},
     "volumes=": {"volumes": {"/v": greenroom.Volume.from_name("v")}},
-    "schedule=": {"schedule": greenroom.Period(days=1)},
+    "ephemeral_disk=": {"ephemeral_disk": 1024},
     "enable_memory_snapshot=": {"enable_memory_snapshot": True},
     "mounts=": {"mounts": [greenroom.Mount.from_local_file("a").add_local_file("b")]},
     "network_file_systems=": {"network_file_systems": {"/n": greenroom.NetworkFileSystem.persisted("n")}},
-    "Secret.from_name('s')": {"secrets": [greenroom.Secret.from_name("s", required_keys=["K"])]},
 }
 
 
 def test_the_other_functions_of_a_file_run(cluster):
-    app, plain, web = make_app()
+    app, plain, keep = make_app()
     recorder = Recorder()
     with use_sink(recorder), app.run():
         assert plain.remote(1) == 2
-        assert web.local() == "here"
-        for use in (lambda: web.remote(), lambda: list(web.map([1])), lambda: web.spawn(), lambda: web.object_id):
-            with pytest.raises(NotImplementedError, match="^web endpoints are not built yet: web$"):
+        assert keep.local() == "here"
+        for use in (
+            lambda: keep.remote(),
+            lambda: list(keep.map([1])),
+            lambda: keep.spawn(),
+            lambda: keep.object_id,
+        ):
+            with pytest.raises(NotImplementedError, match="^volumes= is not built yet: keep$"):
                 use()
         assert len(cluster.containers()) == 1, "min_containers of what can't run start nothing"
-    assert recorder.notices == ["web endpoints are not built yet; this app runs without web"]
+    assert recorder.notices == ["volumes= is not built yet; this app runs without keep"]
 
 
 @pytest.mark.parametrize("feature", NEEDS)
@@ -64,7 +67,7 @@ def test_what_a_function_needs_is_named_when_it_is_called(feature):
     def f():
         return 1
 
-    @app.cls(serialized=True, **{name: value for name, value in NEEDS[feature].items() if name != "schedule"})
+    @app.cls(serialized=True, **NEEDS[feature])
     class K:
         @greenroom.method()
         def m(self):
@@ -73,14 +76,12 @@ def test_what_a_function_needs_is_named_when_it_is_called(feature):
     assert (f.local(), K().m.local()) == (1, 2)
     with pytest.raises(NotImplementedError, match="not built yet.*: K.m$"):
         K.with_options(gpu="T4")().m.remote()
-    images = " (Greenroom has no images so far)" if feature == "image=" else ""
     with pytest.raises(NotImplementedError) as refused:
         f.remote()  # though no app runs
-    assert str(refused.value).startswith(f"{feature} is not built yet{images}")
+    assert str(refused.value).startswith(f"{feature} is not built yet")
     assert str(refused.value).endswith(": f")
-    if feature != "schedule=":
-        with pytest.raises(NotImplementedError, match="not built yet.*: K.m$"):
-            K().m.spawn()
+    with pytest.raises(NotImplementedError, match="not built yet.*: K.m$"):
+        K().m.spawn()
 
 
 async def ways(f):
@@ -94,97 +95,33 @@ def test_from_coroutines():
     import asyncio
 
     async def main():
-        _, _, web = make_app()
-        async for way in ways(web):
-            with pytest.raises(NotImplementedError, match="web endpoints are not built yet: web"):
+        _, _, keep = make_app()
+        async for way in ways(keep):
+            with pytest.raises(NotImplementedError, match="volumes= is not built yet: keep"):
                 await way
 
     asyncio.run(main())
 
 
-def test_hooks_and_batches():
-    app = greenroom.App("t")
-
-    @app.cls(serialized=True)
-    class K:
-        @greenroom.build()
-        def download(self): ...
-
-        @greenroom.method()
-        def m(self):
-            return 2
-
-    @app.cls(serialized=True)
-    class B:
-        @greenroom.method()
-        @greenroom.batched(max_batch_size=2, wait_ms=1)
-        def m(self, xs):
-            return xs
-
-    for cls in (K, B):
-        with pytest.raises(NotImplementedError, match="@b.* is not built yet.*: [KB].m"):
-            cls().m.remote()
-    assert K().m.local() == 2
-
-
-def test_a_class_runs_without_its_web_endpoints(cluster):
-    app = greenroom.App("t")
-
-    @app.cls(serialized=True)
-    class K:
-        @greenroom.enter()
-        def load(self):
-            self.ready = True
-
-        @greenroom.method()
-        def m(self):
-            return self.ready
-
-        @greenroom.fastapi_endpoint()
-        def web(self):
-            return self.ready
-
-    @app.cls(serialized=True, min_containers=1)
-    class OnlyWeb:
-        @greenroom.asgi_app()
-        def web(self):
-            return "app"
-
-    assert app.registered_web_endpoints == ["K.web", "OnlyWeb.web"]
-    with app.run():
-        assert K().m.remote() is True
-        assert K().web.local() is True
-        for cls in (K, OnlyWeb):
-            with pytest.raises(NotImplementedError, match="^web endpoints are not built yet: (K|OnlyWeb).web$"):
-                cls().web.remote()
-        assert len(cluster.containers()) == 1
-
-
 def test_a_function_that_travels_refuses_there_too(cluster):
-    app, _, web = make_app()
+    app, _, keep = make_app()
 
     @app.function(serialized=True)
     def call():
         try:
-            web.remote()
+            keep.remote()
         except NotImplementedError as error:
             return str(error)
 
     with app.run():
-        assert call.remote() == "web endpoints are not built yet: web"
+        assert call.remote() == "volumes= is not built yet: keep"
 
 
-def test_what_deployed_apps_have():
-    f = greenroom.Function.from_name("app", "f", environment_name="main")
-    with pytest.raises(NotImplementedError, match=r"deployed apps are not built yet: Function.from_name\('app', 'f'\)"):
-        f.remote(1)
-    for use in (lambda: f.local(), lambda: list(f.remote_gen()), lambda: f.spawn(), lambda: list(f.map([1]))):
-        with pytest.raises(NotImplementedError, match="deployed apps are not built yet"):
-            use()
-    Model = greenroom.Cls.lookup("app", "Model").with_options(gpu="T4")
-    model = Model(size="x")
-    with pytest.raises(NotImplementedError, match=r"Model'.*predict.remote\(…\): deployed apps are not built yet"):
-        model.predict.remote(1)
+def test_a_deployed_class_with_other_options():
+    for change in ("with_options", "with_concurrency", "with_batching"):
+        model = getattr(greenroom.Cls.lookup("app", "Model"), change)(max_inputs=2)(size="x")
+        with pytest.raises(NotImplementedError, match=f"{change} is not built yet: app.Model.predict"):
+            model.predict.remote(1)
 
 
 def test_names_in_annotations_and_isinstance():
@@ -241,7 +178,7 @@ def test_gpu():
 
 def test_imports_of_an_image_pass_over_what_is_missing_in_a_container_too(cluster):
     app = greenroom.App("t")
-    image = greenroom.Image.debian_slim()
+    image = greenroom.Image.from_aws_ecr("x")
 
     @app.function(serialized=True)
     def f():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.server.autoscaler import Policy, Sample, desired_containers, prefetch_depth, smoothed
+from greenroom.server.autoscaler import Peak, Policy, Sample, desired_containers, prefetch_depth, smoothed
 
 samples = st.builds(
     Sample,
@@ -62,3 +62,15 @@ def test_a_slow_input_counts_at_once_and_is_forgotten_slowly():
     assert smoothed(None, 1.0) == 1.0
     assert smoothed(0.001, 1.0) == 1.0
     assert 0.7 < smoothed(1.0, 0.001) < 1.0
+
+
+def test_what_was_needed_at_once_is_remembered_for_a_whole_window():
+    peak = Peak()
+    peak.note(6)
+    peak.turn()
+    peak.note(2)
+    assert peak.value == 6
+    peak.turn()
+    assert peak.value == 2
+    peak.turn()
+    assert peak.value == 0

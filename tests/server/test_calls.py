@@ -138,7 +138,7 @@ class Machine(RuleBasedStateMachine):
     def comes_back(self, data, status):
         item = data.draw(st.sampled_from(self.live))
         doom = item.doom
-        self.calls.results([(item, status, "", b"")])
+        self.calls.results([(item, status, b"")])
         if doom == "timeout":
             assert item.state is not InputState.SUCCEEDED, "a late result is too late"
         if status == Status.OK and doom in ("", "requeue"):
@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
         live = [item for item in self.live if not item.doom]
         for item in live:
             item.doom = "requeue"
-        self.calls.results([(item, Status.CANCELLED, "", b"") for item in live])
+        self.calls.results([(item, Status.CANCELLED, b"") for item in live])
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -235,7 +235,7 @@ class Machine(RuleBasedStateMachine):
             self.calls.cancel(call)
         for item in self.items:
             if item.state is InputState.RUNNING:
-                self.calls.results([(item, Status.CANCELLED, "", b"")])
+                self.calls.results([(item, Status.CANCELLED, b"")])
         assert all(call.done for call in self.made)
         self.nothing_is_lost()
         self.collectors_are_told()

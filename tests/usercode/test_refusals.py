@@ -245,8 +245,8 @@ def test_batched_without_method():
 
     assert describe_class(Alone.__greenroom_raw__).batched == (2, 10)
     assert Alone().f.local([1, 2]) == [1, 2]
-    with pytest.raises(NotImplementedError, match=r"batched.*Alone\.f"):
-        Alone().f.remote([1])
+    with pytest.raises(greenroom.ConnectionError, match=r"Alone.* can't be called remotely: its app isn't running"):
+        Alone().f.remote(1)
 
 
 def test_batched_where_it_can_not_be():
@@ -258,6 +258,70 @@ def test_batched_where_it_can_not_be():
             other(batched(lambda: None))
     with refused(r"below @method\(\)"):
         batched(greenroom.method()(lambda self: None))
+
+
+def test_batched_generators():
+    batched = greenroom.batched(max_batch_size=2, wait_ms=10)
+
+    def numbers(xs):
+        yield xs
+
+    async def more_numbers(xs):
+        yield xs
+
+    for function in (numbers, more_numbers):
+        with refused("which is a generator: return a list"):
+            batched(function)
+    with refused("f is @batched, which does not go with is_generator="):
+
+        @app().function(is_generator=True)
+        @batched
+        def f(xs):
+            return xs
+
+    with refused("X is @batched, which does not go with is_generator="):
+
+        @app().cls()
+        class X:
+            @greenroom.method(is_generator=True)
+            @batched
+            def f(self, xs):
+                return xs
+
+
+def test_batched_and_concurrent():
+    batched = greenroom.batched(max_batch_size=2, wait_ms=10)
+    with refused("f is both @batched and @concurrent: choose one"):
+
+        @app().function()
+        @greenroom.concurrent(max_inputs=2)
+        @batched
+        def f(xs):
+            return xs
+
+    with refused("X is both @batched and @concurrent: choose one"):
+
+        @app().cls()
+        @greenroom.concurrent(max_inputs=2)
+        class X:
+            @batched
+            def f(self, xs):
+                return xs
+
+    with refused("g is @batched, which does not go with allow_concurrent_inputs="):
+
+        @app().function(allow_concurrent_inputs=2)
+        @batched
+        def g(xs):
+            return xs
+
+    with refused("Y is @batched, which does not go with allow_concurrent_inputs="):
+
+        @app().cls(allow_concurrent_inputs=2)
+        class Y:
+            @batched
+            def f(self, xs):
+                return xs
 
 
 @pytest.mark.parametrize(
@@ -318,6 +382,19 @@ def test_retries_on_a_web_endpoint_and_schedules():
         def g(x):
             pass
 
+    with refused("is a web endpoint with a schedule"):
+
+        @app().function(schedule=greenroom.Period(days=1))
+        @greenroom.web_endpoint()
+        def h():
+            pass
+
+    with refused("is a generator with a schedule"):
+
+        @app().function(schedule=greenroom.Cron("0 9 * * *"))
+        def i():
+            yield 1
+
 
 @pytest.mark.parametrize(
     ("options", "match"),
@@ -371,34 +448,13 @@ def test_undecorated_override_replaces_with_a_warning():
 
 
 def test_later_features_record_and_are_refused_when_used():
-    image = greenroom.Image.debian_slim().pip_install("fastapi")
+    image = greenroom.Image.from_name("x").pip_install("fastapi")
     with image.imports():
         import not_there  # noqa: F401
     made = greenroom.App("t", image=image)
     imaged = made.function(serialized=True)(lambda: None)
 
-    @app().cls(serialized=True)
-    class Web:
-        @greenroom.web_endpoint()
-        def f(self):
-            pass
-
-    @app().cls(serialized=True)
-    class Build:
-        @greenroom.build()
-        @greenroom.enter()
-        def load(self):
-            pass
-
-        @greenroom.method()
-        def f(self):
-            pass
-
-    for use, says in (
-        (lambda: imaged.remote(), "image"),
-        (lambda: Web().f.remote(), "web endpoint"),
-        (lambda: Build().f.remote(), "build"),
-    ):
+    for use, says in ((lambda: imaged.remote(), "Image.from_name is not built yet"),):
         with pytest.raises(NotImplementedError, match=says):
             use()
 
@@ -439,3 +495,14 @@ def test_constructor_arguments_that_do_not_fit():
         Model(1, 2)
     with refused(r"Model\(…\): missing a required argument: 'a'"):
         Model(b=1)
+
+
+@pytest.mark.parametrize("label", ["", "A", "a b", "a/b", "-a", "a-", "a.b", "\xe9", "a" * 64, 3])
+def test_a_label_that_no_url_can_have(label):
+    with refused("can't be a part of a URL"):
+        greenroom.asgi_app(label=label)
+
+
+@pytest.mark.parametrize("label", ["a", "my-label", "7", "x" * 63, "a--b"])
+def test_labels_that_urls_can_have(label):
+    greenroom.asgi_app(label=label)

@@ -20,6 +20,20 @@ def test_any_split_gives_the_same_frames(sent, data):
     assert not decoder.mid_frame
 
 
+@given(frames, st.data())
+def test_frames_that_came_in_a_buffer_outlive_what_it_holds_next(sent, data):
+    stream = b"".join(encode_frame(header, body) for header, body in sent)
+    decoder, got, buffer = FrameDecoder(), [], bytearray(len(stream))
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        buffer[:cut] = stream[:cut]
+        got += decoder.feed(memoryview(buffer)[:cut])
+        buffer[:cut] = b"\xff" * cut
+        stream = stream[cut:]
+    assert got == sent
+    assert all(type(part) is bytes for frame in got for part in frame)
+
+
 @given(st.lists(st.binary(max_size=64)))
 def test_arbitrary_bytes_are_frames_or_wait_or_are_refused(chunks):
     decoder = FrameDecoder(max_header=1000, max_body=1000)

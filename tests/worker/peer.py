@@ -141,7 +141,9 @@ class Peer:
             "max_payload": self.settings.max_payload,
             "inline_limit": self.settings.inline_limit,
         }
-        self.worker.send(m.StartContainer(container_id, begin, environment or {}, bundle, list(limits), []), [b"", b""])
+        self.worker.send(
+            m.StartContainer(container_id, begin, environment or {}, bundle, list(limits), {}, []), [b"", b""]
+        )
 
     def agent(self) -> Agent:
         """The next container that connects."""

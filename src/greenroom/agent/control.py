@@ -93,7 +93,8 @@ class Control(threading.Thread):
         for _, callback in due:
             callback()
 
-    def _later(self, seconds: float, callback: Callable[[], None]) -> None:
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back, on this thread, which is where this is called too."""
         self._timers.append((time.monotonic() + seconds, callback))
 
     def _read(self) -> None:
@@ -122,13 +123,13 @@ class Control(threading.Thread):
         task = self._agent.cancel(seq)
         if task is not None:
             self._insist(task)
-            self._later(self._agent.begin.cancel_grace, lambda: self._check_stopped(task))
+            self.later(self._agent.begin.cancel_grace, lambda: self._check_stopped(task))
 
     def _insist(self, task: Task) -> None:
         """Until the exception has been raised in it, or it is over."""
         if self._agent.is_running(task) and not task.delivered:
             self._agent.interrupt_task(task)
-            self._later(RETRY, lambda: self._insist(task))
+            self.later(RETRY, lambda: self._insist(task))
 
     def _check_stopped(self, task: Task) -> None:
         if not self._agent.is_running(task):
@@ -137,7 +138,7 @@ class Control(threading.Thread):
             self._say(Stuck(task.seq, main=True))
         else:
             self._agent.give_up(task)
-            self._later(LOOP_ANSWERS, lambda: self._check_given_up(task))
+            self.later(LOOP_ANSWERS, lambda: self._check_given_up(task))
 
     def _check_given_up(self, task: Task) -> None:
         if self._agent.is_running(task) and not task.given_up:

@@ -1,5 +1,6 @@
 """From a function's spec to the user's object: paths, imports, definitions that came by value."""
 
+import os
 import sys
 from typing import Any
 
@@ -10,8 +11,13 @@ from greenroom.usercode.importing import find_in, import_program
 from greenroom.usercode.serialization import load
 
 
-def prepare_paths(code: str) -> None:
-    """The program's files first on ``sys.path``, and ``import modal`` answered."""
+def prepare_paths(code: str, *, image: bool) -> None:
+    """The program's files first on ``sys.path``, and ``import modal`` answered.
+
+    ``image``: modules may lie in the working directory, where an image has put them.
+    """
+    if image and os.getcwd() != code:
+        sys.path.insert(0, os.getcwd())
     if code:
         sys.path.insert(0, code)
         frames.came_from(code)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from greenroom.agent.boundary import Task, flush, keep_to_this_process
 from greenroom.agent.control import Control
+from greenroom.agent.garbage import collect_as_usual
 from greenroom.agent.loader import load_definition, prepare_paths
 from greenroom.agent.serve import Agent
 from greenroom.model.errors import ConnectionError, InputCancellation
@@ -40,6 +41,11 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
     with contextlib.suppress(AttributeError, ValueError):  # a stream that is none of ours
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     begin, payloads = read_begin(begin_fd)
+    if begin.job:
+        collect_as_usual()
+        from greenroom.agent.build import build
+
+        build(begin, payloads)
     spec = FunctionSpec.from_json(begin.spec)
     try:
         data, control = (_hello(begin, channel) for channel in ("data", "control"))
@@ -52,7 +58,7 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
         sys.exit(1)
     main_module = spec.module if spec.main_alias else ""
     enter_container(Inside(begin.container_id, begin.app_id, begin.socket, begin.token, main_module))
-    agent = Agent(begin, spec, data, Ledger(ledger_fd), supervisor_fd)
+    agent = _agent_for(spec)(begin, spec, data, Ledger(ledger_fd), supervisor_fd)
     agent.control = Control(agent, control, supervisor_fd)
     agent.main_thread.install()
     keep_to_this_process(data.sock, control.sock)
@@ -63,6 +69,14 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
         _serve(agent)
     _exit(agent, service)
     _leave()
+
+
+def _agent_for(spec: FunctionSpec) -> type[Agent]:
+    if not spec.batch_size:
+        return Agent
+    from greenroom.agent.serve_batched import BatchAgent
+
+    return BatchAgent
 
 
 def _hello(begin: Begin, channel: str) -> BlockingConnection:
@@ -88,9 +102,10 @@ def _start_up(agent: Agent, begin: Begin, spec: FunctionSpec, payloads: list[Pay
     try:
         started = time.perf_counter()
         sys.argv = [""]  # the program's arguments were its caller's; ours are nobody's
-        prepare_paths(begin.code)
+        prepare_paths(begin.code, image=bool(spec.image))
         with user_code:
             found = load_definition(spec, _read(payloads[0]))
+        collect_as_usual()
         _say(agent, HookDone("import", spec.module or spec.name, time.perf_counter() - started, ""))
         step = f"constructing {spec.name}"
         started = time.perf_counter()
@@ -107,6 +122,9 @@ def _start_up(agent: Agent, begin: Begin, spec: FunctionSpec, payloads: list[Pay
         step = ""
         agent.use(service)
         agent.drive(service.enter(lambda *hook: _say(agent, HookDone(*hook))))
+        step = f"web start-up of {spec.name}"
+        agent.start_web()
+        step = ""
         agent.main_thread.task = agent.startup = None
         if task.cancelled:
             agent.service = None
@@ -144,9 +162,11 @@ def _exit(agent: Agent, service: Service | None) -> None:
     agent.tell_supervisor(f"grace {agent.begin.exit_grace}\n")
     _say(agent, Exiting())
     errors: list[str] = []
+    if agent.web is not None:
+        errors += agent.web.stop()
     if service is not None:
         agent.drive(service.exit(lambda *hook: _say(agent, HookDone(*hook))))
-        errors = service.exit_errors
+        errors += service.exit_errors
     agent.close_loop()
     flush()
     _say(agent, Exited(errors))

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from typing import Any
 
 from greenroom.model.errors import ConnectionError
@@ -53,6 +53,16 @@ class Outbox:
                 return
             with contextlib.suppress(ConnectionError):  # whoever reads notices
                 self._flush()
+
+    def put_all(self, results: Iterable[tuple[int, str, Payload]]) -> None:
+        """Results that leave together, now: sequence number, status and payload of each."""
+        with self._lock, contextlib.suppress(ConnectionError):
+            for seq, status, payload in results:
+                self._items.append([seq, status, ""])
+                self._payloads.append(payload)
+                if len(self._items) >= BATCH:
+                    self._flush()
+            self._flush()
 
     def flush_late(self) -> bool:
         """Send what has waited while the main thread runs on; whether to look again."""

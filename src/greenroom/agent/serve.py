@@ -5,7 +5,7 @@ import os
 import pickle
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from greenroom.agent.boundary import MainThread, Task, UserCode
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from greenroom.agent.control import Control
+    from greenroom.agent.web import Web
 
 CREDIT = 256
 """Values that a generator may be ahead of its caller."""
@@ -67,6 +68,7 @@ class Agent:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.startup: Task | None = None
         self.stopping = False
+        self.web: Web | None = None
         self.pending: deque[Item] = deque()
         """Inputs that have arrived and not begun."""
         self._ledger = ledger
@@ -102,9 +104,17 @@ class Agent:
 
     def drive(self, steps: Iterator[Awaitable[object]]) -> None:
         """Run hooks, coroutines among them on the container's loop."""
-        drive(steps, self._run_coroutine)
+        drive(steps, self.run_coroutine)
 
-    def _run_coroutine(self, awaitable: Awaitable[object]) -> object:
+    def start_web(self) -> None:
+        """What answers HTTP is made, and starts up; raises what that raises."""
+        if self.spec.is_web:
+            from greenroom.agent.web import Web
+
+            self.web = Web(self)
+            self.web.start(self.spec.methods)
+
+    def run_coroutine(self, awaitable: Awaitable[object]) -> object:
         assert self.loop is not None, "a coroutine hook in a class that needs no loop"
         import asyncio
 
@@ -152,6 +162,7 @@ class Agent:
     def take(self, message: Any, payloads: list[Payload]) -> None:
         """A message of the data connection."""
         if isinstance(message, Run):
+            arrived: list[Item] = []
             with self._lock:
                 for (seq, call_id, index, method, shape), payload in zip(message.items, payloads, strict=True):
                     self._highest_seq = seq
@@ -159,14 +170,25 @@ class Agent:
                         self._returned_ahead.discard(seq)
                         continue
                     item = Item(seq, call_id, index, method, shape, payload)
-                    self.pending.append(item)
+                    arrived.append(item)
                     if seq in self._cancelled_ahead:
                         self._cancelled_ahead.discard(seq)
                         item.cancelled = True
+                self._hold(arrived, message.more)
         elif isinstance(message, Stop):
             self.stopping = True
+        elif self.web is not None and self.web.takes(message):
+            self.web.arrived(message, payloads[0])
         elif not isinstance(message, Welcome):
             raise ConnectionError(f"the server said {type(message).__name__}: {message}")
+
+    def _hold(self, items: list[Item], more: bool) -> None:
+        """These wait for their turn; the lock is held."""
+        self.pending.extend(items)
+
+    def _waiting(self) -> Iterable[Item]:
+        """All that wait; the lock is held."""
+        return self.pending
 
     def next_item(self) -> Item | None:
         """The next input, which now runs; None when there is none at hand."""
@@ -207,7 +229,7 @@ class Agent:
                 return item
             if seq > self._highest_seq:
                 self._cancelled_ahead.add(seq)
-            for waiting in self.pending:
+            for waiting in self._waiting():
                 if waiting.seq == seq:
                     waiting.cancelled = True
         return None
@@ -311,7 +333,7 @@ class Agent:
                     raise InputCancellation
                 value = self.target(item.method)(*args, **kwargs)
                 if item.shape != "generator":
-                    payload = self.encode(value)
+                    payload = self.pack(item, value)
             if item.shape == "generator":
                 self._run_generator(item, value, user_code)
                 payload = self.encode(None)
@@ -374,6 +396,10 @@ class Agent:
             return pickle.dumps(value, 5)
         begin = self.begin
         return dump(value, lambda: PayloadWriter(begin.inline_limit, begin.max_payload)).payload()
+
+    def pack(self, item: Item, value: Any) -> Payload:
+        """What an input returned, as it travels; raises what :meth:`encode` does."""
+        return self.encode(value)
 
     def succeeded(self, item: Item, payload: Payload) -> None:
         """An input returned."""

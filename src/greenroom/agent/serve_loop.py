@@ -32,7 +32,7 @@ class _LoopServer:
         self._arrived = asyncio.Event()
         self._lost: ConnectionError | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._coroutines = {m.name for m in agent.spec.methods if m.is_async}
+        self._coroutines = {m.name for m in agent.spec.methods if m.is_async or m.web}
         self._settled = asyncio.Event()
         agent.cancel_in_loop = self._cancel_soon
         agent.given_up_in_loop = self._give_up
@@ -68,6 +68,10 @@ class _LoopServer:
             self._lost = error
             self._agent.stopping = True
             self._loop.remove_reader(self._agent.data.sock)
+        if self._agent.spec.max_inputs > 1:
+            self._start_pending()
+            if not self._agent.stopping:
+                return
         self._arrived.set()
 
     async def _wait(self) -> None:
@@ -104,16 +108,15 @@ class _LoopServer:
             await self._arrived.wait()
 
     async def _serve_many(self) -> None:
-        while True:
-            await self._wait()
-            item = self._agent.next_item()
-            if item is not None:
-                self._start(item)
-            elif self._agent.stopping:
-                break
+        self._start_pending()
+        await self._stopping()
         while self._tasks:
             self._settled.clear()
             await self._settled.wait()
+
+    def _start_pending(self) -> None:
+        while (item := self._agent.next_item()) is not None:
+            self._start(item)
 
     def _start(self, item: Item) -> "asyncio.Task[None]":
         work = self._run(item) if item.method in self._coroutines else self._run_in_thread(item)
@@ -154,6 +157,10 @@ class _LoopServer:
 
     async def _run(self, item: Item) -> None:
         agent = self._agent
+        if item.shape == "web":
+            assert agent.web is not None
+            await agent.web.serve(item)
+            return
         current_input.set((item.call_id, item.index))
         try:
             with agent.elsewhere:
@@ -162,7 +169,7 @@ class _LoopServer:
                     raise InputCancellation
                 value: Any = agent.target(item.method)(*args, **kwargs)
                 if item.shape != "generator":
-                    payload = agent.encode(await value)
+                    payload = agent.pack(item, await value)
             if item.shape == "generator":
                 await self._run_generator(item, value)
                 payload = agent.encode(None)

@@ -38,6 +38,9 @@ def run(argv: list[str]) -> None:
         os.close(notes)
         if watch >= 0:
             os.close(watch)
+        from greenroom.agent.garbage import collect_rarely
+
+        collect_rarely()
         from greenroom.agent.main import main
 
         main(begin, ledger, theirs)
@@ -246,7 +249,7 @@ def _children_by_parent() -> list[int]:
         if not entry.isdigit():
             continue
         try:
-            with open(f"/proc/{entry}/stat") as file:
+            with open(f"/proc/{entry}/stat", errors="replace") as file:
                 parent = int(file.read().rpartition(")")[2].split()[1])
         except OSError:
             continue

@@ -7,14 +7,22 @@ import click
 
 _COMMANDS = {
     "run": ("greenroom.cli.run", "run", "Run a program's entry point, function or method."),
+    "serve": ("greenroom.cli.serve", "serve", "Serve a program's web endpoints, and each saved edit."),
+    "deploy": ("greenroom.cli.deploy", "deploy", "Have the server that stays keep an app."),
+    "app": ("greenroom.cli.app", "app", "List apps; see versions, go back to one, stop one."),
+    "call": ("greenroom.cli.call", "call", "Call a function of a deployed app."),
     "shell": ("greenroom.cli.shell", "shell", "Open a shell in a container like a function's."),
-    "container": ("greenroom.cli.container", "container", "List containers; show, enter or stop one."),
+    "container": ("greenroom.cli.container", "container", "List containers; show, read, enter or stop one."),
+    "server": ("greenroom.cli.server", "server", "Run the server that stays, and keeps deployed apps."),
+    "image": ("greenroom.cli.image", "image", "List, build, verify or remove images."),
+    "secret": ("greenroom.cli.secret", "secret", "Store secrets that containers find as variables."),
+    "token": ("greenroom.cli.token", "token", "Make tokens for web endpoints that want one."),
     "doctor": ("greenroom.cli.doctor", "doctor", "Say what this machine can do, and what mends each lack."),
     "completion": ("greenroom.cli.completion", "completion", "Print the completion script of a shell."),
 }
 _LATER = frozenset({
-    "app", "billing", "changelog", "config", "curl", "dashboard", "deploy", "dict", "endpoint", "environment", "function",
-    "image", "launch", "nfs", "profile", "queue", "secret", "serve", "server", "setup", "skills", "token", "volume",
+    "billing", "changelog", "config", "curl", "dashboard", "dict", "endpoint", "environment", "function",
+    "launch", "nfs", "profile", "queue", "setup", "skills", "volume",
     "workspace",
 })  # fmt: skip
 """Commands of Modal's."""
@@ -54,7 +62,5 @@ def greenroom(**options: Any) -> None:
     """Classes and functions in containers, on your own machines.
 
     \b
-    greenroom run app.py                  its local entry point
     greenroom run app.py::Model.predict --x 3
-    greenroom container list              what runs, and what ran
     """

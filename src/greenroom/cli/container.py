@@ -13,7 +13,6 @@
 """
 
 import json
-import shutil
 import sys
 import time
 from typing import Any
@@ -22,6 +21,7 @@ import click
 
 from greenroom.cli.misuse import Misuse
 from greenroom.cli.servers import Answering, answering
+from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration, timeline
 from greenroom.model.settings import home_directory
 from greenroom.wire.messages import StopContainer
@@ -34,7 +34,7 @@ def container() -> None:
     """Containers: what runs, what ran, and where the time went."""
 
 
-@container.command("list")
+@container.command("list", short_help="List those that live, or that ended too.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of records, as `show --json` prints one.")
 @click.option("-a", "--all", "ended_too", is_flag=True, help="The latest that have ended, too.")
 def list_(as_json: bool, ended_too: bool) -> None:
@@ -53,14 +53,10 @@ def list_(as_json: bool, ended_too: bool) -> None:
         age = duration(max(0.0, time.time() - record["created_at"]))
         rows.append((record["id"], record["app_name"], record["function"], record["state"], age,
                      str(record["inputs_done"]), record["reason"].partition("\n")[0]))  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    for row in rows:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(line if len(line) <= room else line[: room - 1] + "…")
+    print_table(rows)
 
 
-@container.command()
+@container.command(short_help="Show one's timeline: what took how long.")
 @click.argument("container_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
 def show(container_id: str, as_json: bool) -> None:
@@ -85,7 +81,11 @@ def show(container_id: str, as_json: bool) -> None:
         click.echo(line)
 
 
-@container.command("exec", context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})
+@container.command(
+    "exec",
+    short_help="Run a command in one that lives.",
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)
 @click.argument("container_id", metavar="ID")
 @click.argument("words", metavar="-- CMD [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(container_id: str, words: tuple[str, ...]) -> None:
@@ -96,11 +96,14 @@ def exec_(container_id: str, words: tuple[str, ...]) -> None:
     """
     from greenroom.cli.inside import command_in, execute
 
+    command = list(words[words[0] == "--" :])
+    if not command:
+        raise click.MissingParameter(param_type="argument", param_hint="'-- CMD [ARGS]...'")
     server, found = _one_alive(container_id)
-    execute(command_in(server, found, list(words[words[0] == "--" :])))
+    execute(command_in(server, found, command))
 
 
-@container.command()
+@container.command(short_help="Stop one in order: its exit hooks run.")
 @click.argument("container_id", metavar="ID")
 def stop(container_id: str) -> None:
     """Stop a container in order: its inputs are cancelled, its exit hooks run.
@@ -111,7 +114,7 @@ def stop(container_id: str) -> None:
     click.echo(f"{found} has ended: {reason}")
 
 
-@container.command()
+@container.command(short_help="Show what one printed, or prints.")
 @click.argument("container_id", metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
 def logs(container_id: str, follow: bool) -> None:

@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 import sys
 
 import click
@@ -16,7 +17,7 @@ from greenroom.cli.machine import CHECKS
 def doctor(as_json: bool) -> None:
     """Say what this machine can do, and the command that mends each lack.
 
-    A dash marks what is missing and only needed by later features.
+    A cross marks what stops a run, a dash what is missing and not needed for one.
 
     Exit status: 0 when `greenroom run` works here, else 1.
     """
@@ -24,8 +25,13 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
         for finding in findings:
             mark = "✓" if finding.ok else ("✗" if finding.needed else "–")
-            mend = f"  →  {finding.mend}" if finding.mend and not finding.ok else ""
-            click.echo(f"{mark} {finding.name:<17}  {finding.text}{mend}")
+            line = f"{mark} {finding.name:<17}  {finding.text}"
+            mend = f"→  {finding.mend}" if finding.mend and not finding.ok else ""
+            if mend and len(line) + len(mend) + 2 > room:  # whole, so that it can be copied
+                click.echo(f"{line}\n{' ' * 21}{mend}")
+            else:
+                click.echo(f"{line}  {mend}".rstrip())
     sys.exit(0 if all(finding.ok for finding in findings if finding.needed) else 1)

@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from greenroom.cli import parent
 from greenroom.cli.misuse import Misuse
 from greenroom.cli.servers import Answering
 from greenroom.wire.messages import EnterContainer
+
+HOME = "/root"
+"""Where programs in a real container begin that has no other working directory, or has lost it."""
 
 
 class Command(NamedTuple):
@@ -36,7 +40,17 @@ def command_in(server: Answering, container_id: str, words: list[str]) -> Comman
     terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
     # Not by the runtime's --env: with that, crun forgets all other variables.
     term = ["/usr/bin/env", f"TERM={os.environ['TERM']}"] if terminal and "TERM" in os.environ else []
-    return Command([*enter, *terminal, container_id, *term, *words], dict(os.environ), "/")
+    command = [*enter, *terminal, "--cwd", _working_directory(pid), container_id, *term, *words]
+    return Command([sys.executable, "-I", "-S", parent.__file__, *command], dict(os.environ), "/")
+
+
+def _working_directory(pid: int) -> str:
+    """A real container's, as its image has it, by the name that it has inside: its supervisor began there."""
+    try:
+        directory = os.readlink(f"/proc/{pid}/cwd")
+    except OSError:
+        return HOME  # it is just ending, which the runtime says better
+    return directory if directory.startswith("/") and not directory.endswith(" (deleted)") else HOME
 
 
 def _beside(pid: int, words: list[str]) -> Command:

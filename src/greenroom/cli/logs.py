@@ -23,19 +23,28 @@ def find_output(container_id: str) -> list[Path]:
 def show(file: Path, follow: bool) -> None:
     """Write it to stdout; with ``follow``, what comes until the container has ended."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    offset = 0
     try:
-        try:
-            os.lseek(fd, 0, os.SEEK_DATA)  # what was printed long ago takes no room any more
-        except OSError:
-            return  # it is empty
         while True:
             # Before the read, lest something is printed between the read and the end.
             over = not follow or not file.exists()
-            while data := os.read(fd, BLOCK):
+            while data := os.pread(fd, BLOCK, offset := _read_on(fd, offset)):
                 sys.stdout.buffer.write(data)
+                offset += len(data)
             sys.stdout.flush()
             if over:
                 return
             time.sleep(LOOK)
     finally:
         os.close(fd)
+
+
+def _read_on(fd: int, offset: int) -> int:
+    """Where there is more to read: what was printed long ago takes no room any more, and a program may cut its output."""
+    size = os.fstat(fd).st_size  # before the search, lest what is printed during it is taken for part of a hole
+    if size < offset:
+        offset = 0
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA) if offset < size else offset
+    except OSError:
+        return size  # nothing but a hole is left

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import shutil
 import signal
@@ -13,13 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from greenroom.model.settings import home_directory
+from greenroom.cli.sandboxes import runtime_path
+from greenroom.model.errors import InvalidError
+from greenroom.model.sandbox_choice import PACKAGED, choose, find_program, mend, missing, without_real_ones
+from greenroom.model.settings import Settings, home_directory, settings_from_environment
 from greenroom.wire.connection import MAX_SOCKET_PATH
 
 TRIAL = 20.0
 """Seconds that a command we try may take."""
-SYSTEM = "/usr/sbin:/sbin"
-"""Where a user's path may not lead, and the worker looks too."""
+OVERLAY = "mkdir l u w m && mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m"
+"""Shell commands that try one in the working directory."""
 LITTLE = 0.5
 """GiB of free space below which the state directory is short of it."""
 
@@ -47,9 +51,7 @@ def python() -> Finding:
 def state_directory() -> Finding:
     """Whether it can be written, takes a socket, and has room."""
     name, home = "state directory", home_directory()
-    path = home
-    while not path.exists():
-        path = path.parent
+    path = _first_that_exists(home)
     mend = f"export GREENROOM_HOME={os.path.join(tempfile.gettempdir(), f'greenroom-{os.getuid()}')}"
     if len(os.fsencode(home / "run" / "0123456789abcdef" / "server.sock")) > MAX_SOCKET_PATH:
         return Finding(name, False, f"{home} is too long for a Unix socket", mend, needed=True)
@@ -63,6 +65,13 @@ def state_directory() -> Finding:
         return Finding(name, False, f"{home} can't be written: {error.strerror or error}", mend, needed=True)
     free = shutil.disk_usage(path).free / 1024**3
     return Finding(name, free >= LITTLE, f"{home}, {free:.1f} GiB free", mend, needed=True)
+
+
+def _first_that_exists(path: Path) -> Path:
+    """It, or what it would be made in."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def kernel() -> Finding:
@@ -120,39 +129,91 @@ def gpu() -> Finding:
     return Finding("GPU", status == 0 and bool(out), "; ".join(out.splitlines()) or "none that answers")
 
 
-def runtime() -> Finding:
-    """What starts real containers; the first that works."""
-    name, (path, text) = "container runtime", _runtime("crun", "runc", "runsc")
-    return Finding(name, bool(path), f"{path} ({text})" if path else text or "none", "apt-get install crun")
-
-
-def _runtime(*programs: str) -> tuple[str, str]:
-    """The first that works, and its version; or ``""``, and what is wrong with those that are there."""
-    broken = []
-    for program in programs:
-        if (path := shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM}")) is None:
-            continue
-        status, out = _try([path, "--version"])
-        if status == 0:
-            return path, out.splitlines()[0] if out else "no version"
-        broken.append(f"{path} does not run: {out.splitlines()[-1] if out else f'status {status}'}")
-    return "", "; ".join(broken)
+def settings() -> Finding:
+    """What ``GREENROOM_…`` variables say."""
+    try:
+        _settings()
+    except InvalidError as error:
+        variable = re.match(r"\w+", str(error))
+        return Finding("settings", False, str(error), f"unset {variable[0]}" if variable else "", needed=True)
+    given = [name for name in Settings().environment() if os.environ.get(name)]
+    return Finding("settings", True, ", ".join(f"{name}={os.environ[name]}" for name in given) or "all by default")
 
 
 def sandbox() -> Finding:
-    """What ``--sandbox auto`` chooses here."""
-    name, plain = "sandbox", "plain processes, which can do and see what you can"
-    if os.geteuid() != 0:
-        command = shutil.which("greenroom") or "greenroom"
-        return Finding(name, False, f"{plain}: real containers need root for now", f"sudo {command} run …")
-    path, broken = _runtime("crun", "runc")
-    if not path:
-        return Finding(name, False, f"{plain}: {broken or 'there is no crun or runc here'}", "apt-get install crun")
-    if (unshare := shutil.which("unshare")) is not None:
-        status, out = _try([unshare, "--mount", "true"])
-        if status != 0:
-            return Finding(name, False, f"{plain}: no mount namespaces: {out or f'status {status}'}")
-    return Finding(name, True, f"real containers, by {path}")
+    """What a run's containers are, by the worker's own rule."""
+    name = "sandbox"
+    try:
+        asked = _settings()
+    except InvalidError:
+        return Finding(name, False, "not known: a setting is wrong")
+    choice = choose(asked)
+    if choice.program and (why := _withheld()):
+        choice = without_real_ones(asked, why)
+    if choice.sandbox == "oci":
+        version, broken = _version(choice.program)
+        if not version:
+            text = f"real containers, by {choice.program}, and none will start: {broken}"
+            return Finding(name, False, text, _other_runtime(choice.program, asked.runtime), needed=True)
+        return Finding(name, True, f"real containers, by {choice.program}")
+    if not choice.lacks:
+        return Finding(name, True, "plain processes, which can do and see what you can, as GREENROOM_SANDBOX says")
+    fix = choice.mend if os.geteuid() == 0 else f"sudo {shutil.which('greenroom') or 'greenroom'} run …"
+    return Finding(name, False, choice.lacks, fix, needed=choice.sandbox == "none")
+
+
+def _settings() -> Settings:
+    """As a run has them.
+
+    Raises:
+        InvalidError: a run would be refused.
+    """
+    found = settings_from_environment()
+    return found._replace(runtime=runtime_path(found.runtime))
+
+
+def _withheld() -> str:
+    """What of a real container's needs can't be had here; ``""``: nothing. Tried as the worker does, in a child."""
+    if (unshare := shutil.which("unshare")) is None:
+        return ""  # nothing here can try it
+    status, out = _try([unshare, "--mount", "true"])
+    if status != 0:
+        return f"no mount namespaces: {out or f'status {status}'}"
+    status, out = _try([unshare, "--user", "true"])
+    if status != 0:
+        return f"no user namespaces: {out or f'status {status}'}"
+    try:
+        with tempfile.TemporaryDirectory(prefix=".greenroom-", dir=_first_that_exists(home_directory())) as trial:
+            status, out = _try([unshare, "--mount", "sh", "-c", f'cd "$1" && {OVERLAY}', "sh", trial])
+    except OSError:
+        return ""  # it can't be written, which is told elsewhere
+    return "" if status == 0 else f"no overlay can be mounted on the state directory: {out or f'status {status}'}"
+
+
+def _other_runtime(program: str, wanted: str) -> str:
+    """What mends one that is there and does not run."""
+    if wanted and wanted not in PACKAGED:
+        return "unset GREENROOM_RUNTIME"
+    return f"apt-get install --reinstall {os.path.basename(program)}"
+
+
+def runtime() -> Finding:
+    """What starts real containers, and whether it runs."""
+    name, wanted = "container runtime", runtime_path(os.environ.get("GREENROOM_RUNTIME", ""))
+    if (program := find_program(wanted)) is None:
+        asked_for_alone = "" if wanted else find_program("runsc")
+        text = f"{asked_for_alone} alone, which has to be asked for: --runtime runsc" if asked_for_alone else ""
+        return Finding(name, False, text or missing(wanted), mend(wanted))
+    version, broken = _version(program)
+    return Finding(name, bool(version), f"{program} ({version})" if version else broken)
+
+
+def _version(program: str) -> tuple[str, str]:
+    """A runtime's version, or ``""`` and what is wrong with it."""
+    status, out = _try([program, "--version"])
+    if status == 0:
+        return out.splitlines()[0] if out else "no version", ""
+    return "", f"{program} does not run: {out.splitlines()[-1] if out else f'status {status}'}"
 
 
 def user_namespaces() -> Finding:
@@ -208,7 +269,7 @@ def overlay() -> Finding:
     unshare = shutil.which("unshare")
     if unshare is None:
         return Finding(name, False, "can't be tried without util-linux", "apt-get install util-linux")
-    script = 'cd "$1" && mount -t tmpfs none . && mkdir l u w m && mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m'
+    script = f'cd "$1" && mount -t tmpfs none . && {OVERLAY}'
     flags = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]
     with tempfile.TemporaryDirectory(prefix="greenroom-") as directory:
         status, out = _try([unshare, *flags, "sh", "-c", script, "sh", directory])
@@ -280,5 +341,5 @@ def _try(command: list[str]) -> tuple[int, str]:
 
 CHECKS: list[Callable[[], Finding]] = [
     python, state_directory, kernel, open_files, inotify, machine, gpu,
-    sandbox, runtime, user_namespaces, cgroups, overlay, id_ranges, seccomp, image_tools,
+    settings, sandbox, runtime, user_namespaces, cgroups, overlay, id_ranges, seccomp, image_tools,
 ]  # fmt: skip

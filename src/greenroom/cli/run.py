@@ -2,21 +2,18 @@
 
 import asyncio
 import inspect
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from greenroom.cli.arguments import Parameter, Parameters, parameters_of, parse
 from greenroom.cli.failure import exit_status, settle_stdout, show_failure, stdout_is_gone
 from greenroom.cli.load import Found, load
 from greenroom.cli.misuse import Misuse
+from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.signals import Signals
-from greenroom.model.settings import SANDBOXES
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
 from greenroom.sdk.output import enable_output
@@ -26,10 +23,7 @@ from greenroom.sdk.output import enable_output
 @click.option("-q", "--quiet", is_flag=True, help="Only the program's own output, and errors.")
 @click.option("--timestamps", is_flag=True, help="Begin lines of containers with the time.")
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
-@click.option("--sandbox", type=click.Choice(SANDBOXES), default="auto", envvar="GREENROOM_SANDBOX",
-              help="What containers run in.")  # fmt: skip
-@click.option("--runtime", metavar="NAME|PATH", default="", envvar="GREENROOM_RUNTIME",
-              help="What starts real containers.  [default: crun, else runc]")  # fmt: skip
+@sandbox_options
 @click.argument("target", metavar="TARGET", type=click.Path())
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
@@ -51,22 +45,8 @@ def run(
 
     Exit status: 0; 1 the run failed; 2 misuse; 130 Ctrl-C.
     """
-    _choose_sandbox(ctx, sandbox, runtime)
+    choose_sandbox(ctx, sandbox, runtime)
     ctx.exit(run_target(target, as_module, list(arguments), quiet=quiet, timestamps=timestamps))
-
-
-def _choose_sandbox(ctx: click.Context, sandbox: str, runtime: str) -> None:
-    """For the worker, which reads the environment: what is given as an option wins over what stands there."""
-    given = {name for name in ("sandbox", "runtime") if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-    if sandbox == "process" and runtime:
-        if given == {"sandbox", "runtime"}:
-            raise click.UsageError("--runtime starts real containers, and --sandbox process has none: leave one out")
-        sandbox, runtime = ("process", "") if "sandbox" in given else ("auto", runtime)
-    if runtime and shutil.which(runtime, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") is None:
-        raise click.BadParameter(f"there is no {runtime} here", param_hint="--runtime")
-    if os.sep in runtime:
-        runtime = os.path.abspath(runtime)  # the worker has another working directory
-    os.environ.update(GREENROOM_SANDBOX=sandbox, GREENROOM_RUNTIME=runtime)
 
 
 def run_target(target: str, as_module: bool, arguments: list[str], *, quiet: bool, timestamps: bool) -> int:

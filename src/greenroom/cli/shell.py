@@ -6,6 +6,7 @@ import click
 
 from greenroom.cli.inside import command_in, run
 from greenroom.cli.load import find_app, import_target
+from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.servers import Answering
 from greenroom.model.errors import TimeoutError
 from greenroom.sdk.address import address
@@ -21,22 +22,24 @@ LOOK = 0.02
 SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash || exec sh"]
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command()
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
 @click.option("-c", "--cmd", metavar="COMMAND", help="Run this by the shell and leave.")
+@sandbox_options
 @click.argument("target", metavar="TARGET", type=click.Path())
 @click.pass_context
-def shell(ctx: click.Context, as_module: bool, cmd: str | None, target: str) -> None:
+def shell(ctx: click.Context, as_module: bool, cmd: str | None, sandbox: str, runtime: str, target: str) -> None:
     """Open a shell in a container like those of a function or class: TARGET is
     FILE.py::NAME, with its files, secrets and limits. Its hooks don't run.
 
     Exit status: the shell's.
     """
+    choose_sandbox(ctx, sandbox, runtime)
     path, _, name = target.partition("::")
     app, name = find_app(import_target(path, as_module), name, path)
     name = "" if name in app.registered_entrypoints else name.partition(".")[0]
     words = ["/bin/sh", "-c", cmd] if cmd is not None else SHELL
-    with enable_output(cmd is None):
+    with enable_output(False):  # nothing is drawn: the screen is the shell's
         ctx.exit(open_shell(app, name, words))
 
 

@@ -8,6 +8,7 @@ import atexit
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from greenroom.model.errors import ConnectionError
@@ -18,16 +19,19 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals:
-    """For ``with``; from the main thread.
+    """For ``with``; from the main thread. ``kill`` is called by the second signal.
 
     Once a signal has come, the process ends with its status: later ones change nothing, to its very end, but for the
     third.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kill: Callable[[], None] = kill_current) -> None:
+        self._kill = kill
         self.received: list[int] = []
         self._interrupting = True
         self._acting = True
+        self._said = threading.Event()
+        """The first signal has been answered: what is told to end now ends after those words."""
         self._before = {number: signal.getsignal(number) for number in _NUMBERS}
         self._reader, self._writer = os.pipe()
         self._thread = threading.Thread(target=self._act, name="greenroom-signals", daemon=True)
@@ -49,8 +53,10 @@ class Signals:
         os.close(self._reader)
 
     def program_ended(self) -> None:
-        """From now on there is no user code to interrupt: the app is being stopped, and that goes on."""
+        """From now on there is no user code to interrupt: the app is about to be stopped, and that goes on."""
         self._interrupting = False
+        if self.received:
+            self._said.wait()
 
     @property
     def status(self) -> int | None:
@@ -76,10 +82,11 @@ class Signals:
         if not os.read(self._reader, 1):
             return
         warn("\nstopping: exit hooks run; once more to kill")
+        self._said.set()
         if not os.read(self._reader, 1):
             return
         warn("\nkilling")
         try:
-            kill_current()
+            self._kill()
         except (ConnectionError, OSError):
             return  # the server has gone, and its containers end by themselves

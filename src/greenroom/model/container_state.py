@@ -10,9 +10,8 @@ LOST leads to FAILED from everywhere, and from every state an end is reached by 
 Deadlines stand beside the table, below.
 """
 
-from enum import StrEnum
-
 from greenroom.model.errors import StateError
+from greenroom.model.versions import StrEnum
 
 
 class ContainerState(StrEnum):

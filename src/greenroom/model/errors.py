@@ -17,6 +17,7 @@
     ├── RemoteError             the user's own exception, where its type can't travel
     ├── ImageBuildError         a build step failed
     ├── OutputExpiredError      the result was kept no longer
+    ├── StoreError              the server can't keep or read its state: a full disk, a damaged or newer file
     └── TimeoutError            (also a builtin TimeoutError)
         └── FunctionTimeoutError   an input ran past its ``timeout``
 
@@ -86,6 +87,10 @@ class OutputExpiredError(Error):
     """The result of a call is no longer kept."""
 
 
+class StoreError(Error):
+    """The server can't keep, or can't read, its state; the message says why: what it refused is not kept."""
+
+
 class TimeoutError(Error, builtins.TimeoutError):
     """Something took longer than the caller was ready to wait."""
 
@@ -101,7 +106,7 @@ class InputCancellation(BaseException):
 for _public in (
     AuthError, ConnectionError, ContainerCrashed, DeserializationError, Error, ExecutionError, FunctionTimeoutError,
     ImageBuildError, InputCancellation, InvalidError, NotFoundError, OutputExpiredError, RemoteError, RequestSizeError,
-    SerializationError, TimeoutError,
+    SerializationError, StoreError, TimeoutError,
 ):  # fmt: skip
     _public.__module__ = "greenroom"  # as tracebacks name them, and programs catch them
 

@@ -5,9 +5,8 @@ container was lost or asked to give it back. A queued one can be cancelled, or f
 never came up).
 """
 
-from enum import StrEnum
-
 from greenroom.model.errors import StateError
+from greenroom.model.versions import StrEnum
 
 
 class InputState(StrEnum):

@@ -32,6 +32,20 @@ class Settings(NamedTuple):
     """``oci``: real containers; ``process``: plain processes; ``auto``: the first of them that can be had."""
     runtime: str = ""
     """Name or path of the program that starts real containers; ``""``: crun, else runc."""
+    web_host: str = "127.0.0.1"
+    """Address that web endpoints are served at."""
+    web_port: int = 0
+    """0: the first that is free from 8000 on."""
+    web_domain: str = ""
+    """Endpoints answer at ``<label>.<domain>`` too, and say that they do; ``""``: by path alone."""
+    web_certificate: str = ""
+    """File of a TLS certificate, with those that it stands on; ``""``: plain HTTP."""
+    web_key: str = ""
+    """File of its key; ``""``: it is in the certificate's file."""
+    web_trusted: str = ""
+    """Addresses of proxies whose word on a client's address and scheme counts, split by ``,``."""
+    web_log: int = 0
+    """Lines about requests that are shown each second; ``greenroom serve`` shows 20."""
     shared_dirs: str = ""
     """Directories of this machine that every real container finds, writable, at their own paths; split by ``:``."""
 
@@ -49,7 +63,7 @@ def settings_from_environment(environ: "os._Environ[str] | dict[str, str]" = os.
     values: dict[str, float | str] = {}
     for name, default in Settings._field_defaults.items():
         text = environ.get(variable := f"GREENROOM_{name.upper()}")
-        if text is None:
+        if not text:  # an empty one is as good as none, as the command line's options have it
             continue
         if isinstance(default, str):
             values[name] = _text(variable, name, text)

@@ -14,6 +14,8 @@ class MethodSpec(NamedTuple):
     """The method's name; ``""`` for a function."""
     is_async: bool = False
     is_generator: bool = False
+    web: dict[str, Any] = {}
+    """How it answers HTTP: its decorator's ``kind`` and options; empty: it is called, not requested."""
 
 
 class RetrySpec(NamedTuple):
@@ -73,6 +75,10 @@ class FunctionSpec(NamedTuple):
     """Inputs that one container runs at once."""
     target_inputs: int = 0
     """Inputs a container that the autoscaler aims at; 0: ``max_inputs``."""
+    batch_size: int = 0
+    """Inputs that it takes at once, in lists, at the most; 0: it takes one, and in no list. A batch then runs as one input."""
+    batch_wait: float = 0.0
+    """Seconds that the first input of a batch waits for others."""
     timeout: float = 300.0
     startup_timeout: float = 300.0
     retries: RetrySpec = RetrySpec()
@@ -92,10 +98,16 @@ class FunctionSpec(NamedTuple):
     gpu: str = ""
     bundle: str = ""
     """Digest of the source bundle; ``""``: none travels."""
+    image: str = ""
+    """Id of the image that its containers have; ``""``: the host image, as it is."""
     python: str = ""
     """``major.minor`` of the interpreter that pickled a definition by value."""
     environment: dict[str, str] = {}
     """Environment variables of the container, its secrets among them."""
+    schedule: dict[str, Any] = {}
+    """When it runs by itself once its app is deployed, as ``schedule.py`` has it; empty: never."""
+    secrets: list[list[Any]] = []
+    """Stored secrets that come upon these, in order: of each the fields of a ``StoredSecret``."""
 
     @property
     def limits(self) -> Limits:
@@ -112,6 +124,18 @@ class FunctionSpec(NamedTuple):
         return cls(
             **{**data, "methods": [MethodSpec(*m) for m in data["methods"]], "retries": RetrySpec(*data["retries"])}
         )
+
+    @property
+    def is_web(self) -> bool:
+        """Whether some of it answers HTTP."""
+        return any(method.web for method in self.methods)
+
+    @property
+    def ports(self) -> set[int]:
+        """Ports of this machine that something in its containers listens on."""
+        if self.block_network:
+            return set()
+        return {method.web["port"] for method in self.methods if method.web and method.web["kind"] == "server"}
 
     def method(self, name: str) -> MethodSpec | None:
         """The method of that name, if there is one."""

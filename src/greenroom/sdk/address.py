@@ -1,5 +1,6 @@
-"""Which server this process speaks to: its container's, the one that ``app.run()`` started, or one that was set."""
+"""Which server this process speaks to: its container's, one that was set, the one that stays, or that ``app.run()`` started."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,9 +25,18 @@ on_change: list[Callable[[], None]] = []
 def set_address(address: Address | None) -> None:
     """From now on, speak to this server."""
     global _current
-    _current = address
-    for callback in on_change:
-        callback()
+    before, _current = _effective(), address
+    _maybe_changed(before)
+
+
+def _effective() -> Address | None:
+    return _current or _configured or standing()
+
+
+def _maybe_changed(before: Address | None) -> None:
+    if _effective() != before:
+        for callback in on_change:
+            callback()
 
 
 _configured: Address | None = None
@@ -35,7 +45,8 @@ _configured: Address | None = None
 def configure(address: Address | None) -> None:
     """Use this server instead of starting one: for tests, which have theirs."""
     global _configured
-    _configured = address
+    before, _configured = _effective(), address
+    _maybe_changed(before)
 
 
 def configured() -> Address | None:
@@ -43,18 +54,34 @@ def configured() -> Address | None:
     return _configured
 
 
+def standing() -> Address | None:
+    """The server that stays, where this user has one: asked anew each time, since it may have been started again."""
+    from greenroom.model.settings import home_directory  # these take their time, and few programs ask
+    from greenroom.model.standing import find
+
+    found = find(home_directory())
+    return Address(found.socket, found.token) if found is not None else None
+
+
+def wants_its_own() -> bool:
+    """Whether apps that run are not to use the server that stays: so was said, or what only a server of their own can give."""
+    said = os.environ.get
+    return (
+        said("GREENROOM_SERVER") == "own"
+        or said("GREENROOM_SANDBOX", "") not in ("", "auto")
+        or bool(said("GREENROOM_RUNTIME"))
+    )
+
+
 def address() -> Address:
     """The server to speak to; raises :class:`ConnectionError` when there is none."""
     if (here := inside()) is not None:
         return Address(here.socket, here.token, "container")
-    if _current is None:
+    found = _effective()
+    if found is None:
         show_without_our_frames()  # what is printed next may be this
         raise ConnectionError(
-            "no app is running: call it inside `with app.run():`, or run the file with `greenroom run`"
+            "no app is running: call it inside `with app.run():`, or run the file with `greenroom run`; "
+            "deployed apps answer once `greenroom server` runs"
         )
-    return _current
-
-
-def running() -> bool:
-    """Whether there is a server to speak to."""
-    return _current is not None or inside() is not None
+    return found

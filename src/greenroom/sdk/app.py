@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from greenroom.model.errors import ConnectionError, InvalidError, NotFoundError
 from greenroom.model.ids import new_id
 from greenroom.model.spec import FunctionSpec
+from greenroom.model.versions import dataclass_transform
 from greenroom.sdk.channel import next_rid
 from greenroom.sdk.cls import Cls, bind
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
 from greenroom.sdk.lazy import Lazy
-from greenroom.sdk.options import Options, read_options, read_secrets
-from greenroom.sdk.output import current_sink, say
-from greenroom.sdk.program import check_importable, main_module_name, needs_value
+from greenroom.sdk.left_out import ignored_of_web, say_ignored, say_left_out
+from greenroom.sdk.options import Options, read_options, read_secrets, with_defaults
+from greenroom.sdk.output import current_sink
+from greenroom.sdk.program import check_importable, needs_value
 from greenroom.sdk.running import AppRun, refuse_inside
 from greenroom.sdk.specs import class_specs, function_specs
 from greenroom.sdk.target import Target
 from greenroom.sdk.tracebacks import show_without_our_frames
-from greenroom.sdk.unbuilt import WEB, lacking, unbuilt
+from greenroom.sdk.unbuilt import lacking, unbuilt
 from greenroom.usercode.context import inside, own
 from greenroom.usercode.definition import ClassDefinition, FunctionDefinition, describe_class, describe_function
 from greenroom.usercode.hooks import parameter
 from greenroom.wire import messages as m
-from greenroom.wire.payload import Payload, as_payload
+from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
-    from greenroom.sdk import bundle as bundles
+    from greenroom.sdk import defining
     from greenroom.sdk import session as sessions
 else:
-    bundles = Lazy("greenroom.sdk.bundle")
+    defining = Lazy("greenroom.sdk.defining")
     sessions = Lazy("greenroom.sdk.session")
 
 _IGNORED = {"tags", "include_source"}
@@ -43,7 +45,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-@unbuilt("deploy", "get_dashboard_url", "get_tags", "info", "lookup", "server", "set_tags", "spawn_sandbox", "stats",
+@unbuilt("get_dashboard_url", "get_tags", "info", "lookup", "server", "set_tags", "spawn_sandbox", "stats",
          values=("logs", "sandboxes"))  # fmt: skip
 class App:
     """A program's functions and classes.
@@ -72,6 +74,11 @@ class App:
         self._app_id = ""
         self._includer: App | None = None
         self._session: sessions.Session | None = None
+        self._images: set[str] = set()
+        self._urls: dict[tuple[str, str], str] = {}
+        """Those that were made for it."""
+        self.version = 0
+        """Once it is deployed."""
 
     def __repr__(self) -> str:
         return f"App({self._name!r})" if self._name else "App()"
@@ -156,16 +163,18 @@ class App:
         Keyword arguments: ``cpu`` cores, ``memory`` MiB (each a request, or ``(request, limit)``), ``gpu``,
         ``timeout`` s (300), ``startup_timeout`` s (300), ``retries`` (a number, or ``Retries``), ``min_containers``,
         ``max_containers``, ``buffer_containers``, ``scaledown_window`` s (60), ``secrets``, ``env``, ``name``,
-        ``serialized``, ``single_use_containers``.
+        ``serialized``, ``single_use_containers``, ``schedule`` (a ``Period`` or ``Cron``).
 
         Raises:
             InvalidError: an unknown keyword, a value out of range, or not a function.
         """
         _needs_parentheses("function", args)
-        return _FunctionDecorator(self, read_options("@app.function", self._with_defaults(options)))
+        return _FunctionDecorator(self, read_options("@app.function", with_defaults(self._defaults, options)))
 
     def _add_function(self, raw: Callable[..., Any], options: Options) -> Function[..., Any, Any]:
-        definition = describe_function(raw, schedule=options.schedule, retries=options.retries)
+        definition = describe_function(
+            raw, schedule=options.schedule, retries=options.retries, unbatchable=options.unbatchable
+        )
         if not hasattr(raw, "__qualname__"):
             raise InvalidError(f"@app.function goes on a function, not on {raw!r}: write a def that calls it")
         name = options.name or raw.__name__
@@ -180,7 +189,7 @@ class App:
             name,
             is_generator=generator,
             by_value=needs_value(raw),
-            lacking=WEB if definition.web else lacking(options, [], definition.batched),
+            lacking=lacking(options),
         )
         function: Function[..., Any, Any] = Function(raw, target, app=self)
         self._functions[name] = (function, definition, options._replace(serialized=by_value, is_generator=generator))
@@ -197,7 +206,7 @@ class App:
                 each other.
         """
         _needs_parentheses("cls", args)
-        read = read_options("@app.cls", self._with_defaults(options))
+        read = read_options("@app.cls", with_defaults(self._defaults, options))
 
         def decorate(user_class: T) -> T:
             return self._add_class(user_class, read)  # type: ignore[return-value]
@@ -219,17 +228,16 @@ class App:
         return self._add_function(function, like.for_one_input(**fields))
 
     def _add_class(self, user_class: Any, options: Options) -> Cls:
-        definition = describe_class(
-            user_class, enable_memory_snapshot=options.snapshot, retries=options.retries, warn=True
-        )
+        definition = describe_class(user_class, enable_memory_snapshot=options.snapshot, retries=options.retries,
+                                    unbatchable=options.unbatchable, warn=True)  # fmt: skip
         name = options.name or definition.cls.__name__
         self._check_name(name)
         by_value = options.serialized or needs_value(definition.cls)
         if not by_value:
             check_importable(definition.cls)
-        lacks = lacking(options, definition.build, definition.batched)
-        cls = Cls(self, name, definition.cls, needs_value(definition.cls), lacks, definition)
-        self._classes[name] = (cls, definition, options._replace(serialized=by_value))
+        cls = Cls(self, name, definition.cls, needs_value(definition.cls), lacking(options), definition)
+        hooked = definition if definition.build else None
+        self._classes[name] = (cls, definition, options._replace(serialized=by_value, hooked=hooked))
         definition.cls.__greenroom_class__ = cls  # type: ignore[attr-defined]
         definition.cls.__greenroom_bind__ = staticmethod(bind)  # type: ignore[attr-defined]
         return cls
@@ -261,8 +269,8 @@ class App:
         app_id = self.app_id
         if not app_id and inside() is not None:
             raise InvalidError(
-                f"{name} belongs to another app than this container ({self!r}): calls between apps come with deployed "
-                "apps; until then, app.include() makes the functions of both one app's"
+                f"{name} belongs to another app than this container ({self!r}): deploy that and call it by "
+                "Function.from_name(…), or let app.include() make the functions of both one app's"
             )
         if not app_id:
             show_without_our_frames()  # what is printed next may be this
@@ -271,6 +279,10 @@ class App:
                 "call it inside `with app.run():`, or run the file with `greenroom run`"
             )
         return f"{app_id}/{name}"
+
+    def web_url(self, name: str, method: str) -> str | None:
+        """Where a function's, or a class's method's, web endpoint answers, while the app runs; None: it is none."""
+        return self._urls.get((name, method))
 
     def sends_by_value(self, name: str) -> bool:
         """Whether one of its functions or classes travels as itself, rather than by the name of its module."""
@@ -306,29 +318,48 @@ class App:
             raise InvalidError(f"app.run() knows no {', '.join(f'{name}=' for name in sorted(options))}")
         return AppRun(self, show=bool(show))
 
-    def start(self) -> None:
-        """What entering ``run()`` does."""
-        refuse_inside()
+    def start(self, *, images_only: bool = False, replaces: str = "") -> None:
+        """What entering ``run()`` does; ``replaces``: the id of the version that answers requests until this one can, if any."""
         if self._session is not None:
             raise InvalidError(f"{self!r} is running already")
-        show_without_our_frames()
-        app_id = new_id("ap")
-        specs = self._specs(app_id)
-        self._say_ignored()
-        self._say_left_out()
-        sink = current_sink()
-        if sink is not None:
-            sink.app_creating(self._name or "app")
-        session = sessions.open_session()
+        created = m.CreateApp(next_rid(), new_id("ap"), self._name or "app", replaces)
+        session = self._define(created, images_only=images_only)
         try:
-            self._define(session, app_id, specs)
+            if replaces:
+                defining.take_over(session, created.app_id)
         except BaseException:
             sessions.close_session(session)
             raise
-        self._session, self._app_id = session, app_id
-        sessions.note_running(session, app_id)
-        if sink is not None:
+        self._session, self._app_id = session, created.app_id
+        sessions.note_running(session, created.app_id)
+        sink = current_sink()
+        if sink is not None and not images_only:
             sink.app_ready(self._name or "app")
+
+    def deploy(self, *, name: str | None = None, strategy: str = "rolling", **ignored: Any) -> App:
+        """Have the server that stays keep this app, in the place of its version now: with ``strategy="rolling"`` as soon as it can,
+        while that finishes what it has begun; with ``recreate`` once that has ended.
+
+        Raises:
+            ConnectionError: no server stays.
+            ExecutionError: it can't start; the version before goes on.
+        """
+        name = name or self._name
+        if not name:
+            raise InvalidError('an app is deployed under its name: write App("name"), or deploy(name=…)')
+        self._name, self._ignored = name, self._ignored | (set(ignored) & _IGNORED_BY_RUN)
+        self.version = defining.deploy(name, strategy, self._define)
+        return self
+
+    def build(self) -> int:
+        """Make the images of its functions and classes, and run none of them; how many images there are.
+
+        Raises:
+            ImageBuildError: a step failed.
+        """
+        self.start(images_only=True)
+        self.stop(said=False)
+        return len(self._images)
 
     def _specs(self, app_id: str) -> list[tuple[FunctionSpec, Payload]]:
         """What travels by value refers to this app by its id, so it has it from here on."""
@@ -338,74 +369,43 @@ class App:
         finally:
             self._app_id = ""
 
-    def _say_ignored(self) -> None:
+    def _define(self, created: defining.Created, *, images_only: bool = False) -> sessions.Session:
+        """Tell the server of it; the session with that."""
+        refuse_inside()
+        show_without_our_frames()
+        specs = self._specs(created.app_id)
         entries = [*self._functions.values(), *self._classes.values()]
-        names = self._ignored.union(*(options.ignored for _, _, options in entries))
-        if names:
-            say(
-                f"ignored, for it means nothing on one's own machines: {', '.join(f'{name}=' for name in sorted(names))}"
-            )
+        say_ignored(self._ignored.union(*(options.ignored for _, _, options in entries), ignored_of_web(entries)))
+        runs = isinstance(created, m.CreateApp)
+        say_left_out(self._functions, self._classes, schedules=runs and not images_only)
+        sink = current_sink()
+        if sink is not None:
+            sink.app_creating(self._name or "app")
+        session = sessions.open_session(stays=not runs)
+        options = {name: entry[2] for name, entry in (*self._functions.items(), *self._classes.items())}
+        try:
+            defined = defining.define(session, created, specs, options, images_only=images_only)
+        except BaseException:
+            sessions.close_session(session)
+            raise
+        self._images, self._urls = defined.images, defined.urls
+        for (function, method), url in self._urls.items() if sink is not None else ():
+            assert sink is not None
+            sink.served(f"{function}.{method}" if method else function, url)
+        return session
 
-    def _say_left_out(self) -> None:
-        """Nobody may ever call what a schedule or a URL is to run, so nobody may ever hear the refusal."""
-        missing: dict[str, list[str]] = {}
-        for name, (function, _, _) in self._functions.items():
-            if function.lacking:
-                missing.setdefault(function.lacking, []).append(name)
-        for name, (cls, definition, _) in self._classes.items():
-            if cls.lacking:
-                missing.setdefault(cls.lacking, []).append(name)
-            elif definition.web:
-                missing.setdefault(WEB, []).extend(f"{name}.{web}" for web in definition.web)
-        for what, names in missing.items():
-            say(f"{what}; this app runs without {', '.join(names)}")
-
-    def _with_defaults(self, options: dict[str, Any]) -> dict[str, Any]:
-        """A function's options, with what the app says of all."""
-        merged = {**self._defaults, **options}
-        for name, value in self._defaults.items():
-            own = options.get(name)
-            if own and name == "secrets":
-                merged[name] = [*value, *read_secrets("@app", own)]
-            elif own and name == "mounts":
-                merged[name] = [*value, *own]
-            elif own and name == "volumes":
-                merged[name] = {**value, **own}
-        return merged
-
-    def _define(self, session: sessions.Session, app_id: str, specs: list[tuple[FunctionSpec, Payload]]) -> None:
-        """Everything at once, answers after: one round trip for all."""
-        answers = [
-            session.send(m.CreateApp(next_rid(), app_id, self._name or "app")),
-            session.send(m.FollowApp(next_rid(), app_id)),
-        ]
-        bundle = self._bundle(specs)
-        if bundle is not None and not session.request(m.HasBundle(next_rid(), bundle.digest))["present"]:
-            session.request(m.PutBundle(next_rid(), bundle.digest, []), [as_payload(bundle.data, 1024**2)])
-        for spec, definition in specs:
-            digest = bundle.digest if bundle is not None else ""
-            spec = spec._replace(function_id=f"{app_id}/{spec.name}", app_id=app_id, bundle=digest)
-            answers.append(session.send(m.DefineFunction(next_rid(), spec.to_json(), []), [definition]))
-        for answer in answers:
-            session.wait(answer)
-
-    def _bundle(self, specs: list[tuple[FunctionSpec, Payload]]) -> bundles.Bundle | None:
-        main_as = next((spec.module for spec, _ in specs if spec.main_alias), "")
-        files = bundles.collect_files(main_as or main_module_name())
-        return bundles.pack(files) if files else None
-
-    def stop(self) -> None:
-        """What leaving ``run()`` does: returns once every container has ended."""
+    def stop(self, *, said: bool = True, drain: float = 0.0) -> None:
+        """What leaving ``run()`` does, to the last container; ``said``: a person is told; ``drain``: seconds to finish inputs."""
         session, self._session = self._session, None
         if session is None:
             return
         app_id, self._app_id = self._app_id, ""
-        sink = current_sink()
+        sink = current_sink() if said else None
         if sink is not None:
             sink.app_stopping()
         try:
             if not session.lost:
-                session.request(m.StopApp(next_rid(), app_id))
+                session.request(m.StopApp(next_rid(), app_id, drain=drain))
         except ConnectionError:
             pass  # its server has gone just now, and the app with it
         finally:

@@ -35,13 +35,13 @@ def collect_files(main_as: str) -> dict[str, str]:
     Args:
         main_as: the name under which ``__main__``'s file is imported in containers; ``""``: it isn't needed.
     """
-    installed = _installed_directories()
+    installed = installed_directories()
     files: dict[str, str] = {}
     for name, module in list(sys.modules.items()):
         if name == "__main__":
             name = main_as
         path = _source_of(module)
-        if not name or path is None or _is_below(path, installed) or name.partition(".")[0] == "__main__":
+        if not name or path is None or is_below(path, installed) or name.partition(".")[0] == "__main__":
             continue
         _add_module(files, name, module, path)
     return files
@@ -54,13 +54,15 @@ def _source_of(module: ModuleType) -> str | None:
     return os.path.abspath(path)
 
 
-def _installed_directories() -> list[str]:
+def installed_directories() -> list[str]:
+    """Where the standard library, installed packages and Greenroom itself are, which never travel."""
     found = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     found |= {*site.getsitepackages(), site.getusersitepackages(), _OWN}
     return [os.path.join(os.path.realpath(path), "") for path in found if path]
 
 
-def _is_below(path: str, directories: list[str]) -> bool:
+def is_below(path: str, directories: list[str]) -> bool:
+    """Whether a file is of one of those directories, or installed in another environment."""
     real = os.path.realpath(path)
     return any(real.startswith(directory) for directory in directories) or "/site-packages/" in real
 

@@ -10,7 +10,8 @@ from greenroom.sdk.function import Function
 from greenroom.sdk.local import LocalInstance
 from greenroom.sdk.program import find_reference, reference
 from greenroom.sdk.target import Target
-from greenroom.sdk.unbuilt import WEB, Recorded, unbuilt
+from greenroom.sdk.tracebacks import show_without_our_frames
+from greenroom.sdk.unbuilt import unbuilt
 from greenroom.usercode.context import own
 from greenroom.usercode.definition import ClassDefinition, describe_class
 from greenroom.usercode.hooks import Method
@@ -18,6 +19,7 @@ from greenroom.usercode.service import bind_parameters
 
 if TYPE_CHECKING:
     from greenroom.sdk.app import App
+    from greenroom.sdk.named import NamedCls
 
 
 class NeedsInstanceError(InvalidError, AttributeError):
@@ -51,10 +53,12 @@ class Cls:
         self.__doc__ = user_class.__doc__
 
     @classmethod
-    def from_name(cls, app_name: str, name: str, **options: Any) -> "Cls":
-        """A class of a deployed app. It can be named; to call its methods is refused, until there are deployed apps."""
-        named: Cls = Recorded("Cls").from_name(app_name, name)
-        return named
+    def from_name(cls, app_name: str, name: str, **ignored: Any) -> "NamedCls":
+        """A class of a deployed app."""
+        from greenroom.sdk.named import NamedCls
+
+        show_without_our_frames()
+        return NamedCls(app_name, name)
 
     lookup = from_name
 
@@ -216,7 +220,7 @@ def target_of(cls: Cls, method: Method, binding: bytes) -> Target:
         is_generator=method.is_generator,
         by_value=cls.by_value,
         binding=binding,
-        lacking=cls.lacking or (WEB if method.name in cls.definition.web else ""),
+        lacking=cls.lacking,
     )
 
 

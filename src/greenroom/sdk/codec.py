@@ -12,6 +12,7 @@ from greenroom.model.errors import (
     ExecutionError,
     FunctionTimeoutError,
     InputCancellation,
+    RemoteError,
 )
 from greenroom.usercode.serialization import dump, load
 from greenroom.wire.messages import Status
@@ -81,7 +82,10 @@ def failure(status: str, detail: str, payload: Payload) -> BaseException:
     if status == Status.ERROR:
         from greenroom.usercode.exceptions import unpack_exception
 
-        return unpack_exception(_bytes(payload))
+        try:
+            return unpack_exception(_bytes(payload))
+        except Exception as error:  # noqa: BLE001 - what a container says of itself need not make sense
+            return RemoteError(f"it raised something that can't be read here: {type(error).__name__}: {error}")
     if status == Status.TIMEOUT:
         return FunctionTimeoutError(detail)
     if status == Status.CANCELLED:

@@ -71,11 +71,14 @@ class Collection:
             raise NotFoundError(f"the call {self._call_id} has {self.count} inputs; there is no number {index}")
         return False
 
-    async def arrival(self, index: int | None) -> None:
-        """Until that output has come, or will not come; on the channel's loop."""
+    async def arrival(self, index: int | None, timeout: float | None) -> bool:
+        """Until that output has come, or will not come; on the channel's loop. False: not within ``timeout`` seconds."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(index, []).append(waiter)
-        await waiter
+        try:
+            return bool((await asyncio.wait([waiter], timeout=timeout))[0])
+        finally:
+            waiter.cancel()
 
 
 class Collector:
@@ -114,13 +117,11 @@ class Collector:
         """The same, on a loop."""
         if (latest := self._latest) is not None and index in latest.outputs:
             return latest
+        deadline = None if timeout is None else time.monotonic() + timeout
         collection = self.ask(loop_channel())
-        try:
-            async with asyncio.timeout(timeout):
-                while not collection.ready(index):
-                    await collection.arrival(index)
-        except OSError:  # the builtin TimeoutError
-            raise self._late(timeout) from None
+        while not collection.ready(index):
+            if not await collection.arrival(index, None if deadline is None else deadline - time.monotonic()):
+                raise self._late(timeout)
         return collection
 
     def _late(self, timeout: float | None) -> TimeoutError:

@@ -15,6 +15,7 @@ import threading
 import time
 from typing import TextIO
 
+from greenroom.sdk.builds import Builds, Said
 from greenroom.sdk.lines import PARTIAL, LineAssembler
 from greenroom.sdk.output import OutputSink
 from greenroom.sdk.screen import Screen
@@ -25,10 +26,10 @@ INTERVAL = 0.1
 """Seconds between two drawings of the block."""
 
 
-def make_display(*, quiet: bool, timestamps: bool) -> OutputSink:
-    """The display that fits stdout: live on a terminal, lines elsewhere."""
+def make_display(*, quiet: bool, timestamps: bool, live: bool = True) -> OutputSink:
+    """The display that fits stdout: live on a terminal, lines elsewhere; ``live``: False leaves it at lines."""
     out, err = writable(sys.stdout), writable(sys.stderr)
-    live = not quiet and is_terminal(out) and os.environ.get("TERM") != "dumb"
+    live = live and not quiet and is_terminal(out) and os.environ.get("TERM") != "dumb"
     return Display(out, err, live=live, quiet=quiet, timestamps=timestamps)
 
 
@@ -45,6 +46,8 @@ class Display:
         self._unicode = (getattr(out, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
         self._colour = live and not os.environ.get("NO_COLOR")
         self._assembler = LineAssembler()
+        self._builds = Builds()
+        self._build_lines = LineAssembler()
         self._spoken: set[str] = set()
         self._names: dict[str, str] = {}
         self._status = Status()
@@ -61,6 +64,9 @@ class Display:
 
     def app_creating(self, name: str) -> None:
         """See ``OutputSink``."""
+        with self._changed:
+            self._builds = Builds()  # of one that was broken off, nobody says the end
+            self._status.building = []
         self._set_status(f"creating {name}", busy=True)
 
     def app_ready(self, name: str) -> None:
@@ -102,9 +108,39 @@ class Display:
             elif self._assembler.due() is not None:
                 self._wake_for_deadline()
 
+    def image_step(self, image_id: str, number: int, count: int, text: str, state: str, seconds: float) -> None:
+        """See ``OutputSink``."""
+        with self._changed:
+            lines = [Said(" ", line, "2") for line in self._build_lines.end(image_id)]
+            lines += self._builds.step(image_id, number, count, text, state, seconds)
+            self._status.building = list(self._builds.running.values())
+            self._status.building_since = time.monotonic()
+            begun = self._builds.running.get(image_id)
+        for line in lines:
+            self._say(line.mark, line.text, line.colour, always=line.always)
+        if not self._live and begun is not None:
+            self._say("•", begun)
+        with self._changed:
+            self._touch()
+
+    def image_log(self, image_id: str, data: bytes) -> None:
+        """See ``OutputSink``. On stderr where that is apart: stdout is the program's."""
+        with self._changed:
+            lines = self._build_lines.feed(image_id, data)
+        for line in lines:
+            self._say(" ", line, "2")
+
     def notice(self, text: str) -> None:
         """See ``OutputSink``."""
         self._say("!", text, "33", always=True)
+
+    def served(self, name: str, url: str) -> None:
+        """See ``OutputSink``."""
+        self._say("•", f"{name} answers at {url}/", "36", always=True)
+
+    def requested(self, text: str) -> None:
+        """See ``OutputSink``."""
+        self._say("•", text, "2", always=True)
 
     def map_started(self, key: str, name: str, total: int | None) -> None:
         """See ``OutputSink``."""

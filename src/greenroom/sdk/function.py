@@ -4,15 +4,19 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from greenroom.model.errors import InvalidError
-from greenroom.sdk import calling, mapping, spawning
+from greenroom.sdk import asking, autoscaling, calling, mapping, spawning
 from greenroom.sdk.bridge import Blocking, BlockingIterator, Both
+from greenroom.sdk.channel import next_rid
 from greenroom.sdk.function_call import FunctionCall
 from greenroom.sdk.inputs import Inputs
 from greenroom.sdk.output import say
 from greenroom.sdk.program import find_reference, reference
 from greenroom.sdk.target import Target
+from greenroom.sdk.tracebacks import show_without_our_frames
 from greenroom.sdk.typed import ManyHandles, ManyResults, OneHandle, OneResult, Yielded
 from greenroom.sdk.unbuilt import unbuilt
+from greenroom.usercode.context import is_local
+from greenroom.wire.deploy_messages import deployed_id
 
 if TYPE_CHECKING:
     from greenroom.sdk.app import App
@@ -22,9 +26,8 @@ R = TypeVar("R", covariant=True)
 L = TypeVar("L", covariant=True)
 
 
-@unbuilt("from_id", "get_build_def", "get_current_stats", "get_web_url", "hydrate", "keep_warm", "stats",
-         "update_autoscaler", "with_batching", "with_concurrency", "with_options",
-         values=("autoscaler", "info", "logs", "metrics", "spec", "web_url"))  # fmt: skip
+@unbuilt("from_id", "get_build_def", "hydrate", "keep_warm", "stats", "with_batching", "with_concurrency", "with_options",
+         values=("autoscaler", "info", "logs", "metrics", "spec"))  # fmt: skip
 class Function(Generic[P, R, L]):
     """Something that can be called in a container.
 
@@ -55,21 +58,17 @@ class Function(Generic[P, R, L]):
 
     @classmethod
     def from_name(cls, app_name: str, name: str, **options: Any) -> "Function[..., Any, Any]":
-        """A function of a deployed app. It can be named; to call it is refused, until there are deployed apps."""
-        target = Target(
-            lambda: "",
-            "",
-            f"Function.from_name({app_name!r}, {name!r})",
-            is_generator=False,
-            by_value=False,
-            lacking="deployed apps are not built yet",
-        )
+        """A function of a deployed app, or ``Class.method`` of one whose class takes no arguments."""
+        show_without_our_frames()
+        name, _, method = name.partition(".")
+        target = Target(lambda: deployed_id(app_name, name), method, f"{app_name}.{name}{'.' * bool(method)}{method}",
+                        is_generator=None, by_value=False)  # fmt: skip
 
         def local(*args: Any, **kwargs: Any) -> Any:
-            return target.function_id
+            raise InvalidError(f"{target.name} is deployed: its code isn't here, so call it with .remote()")
 
         made = cls(local, target)
-        made._named = app_name, name
+        made._named = app_name, f"{name}.{method}" if method else name
         return made
 
     lookup = from_name
@@ -104,13 +103,61 @@ class Function(Generic[P, R, L]):
 
     @property
     def is_generator(self) -> bool:
-        """Whether it yields."""
-        return self._target.is_generator
+        """Whether it yields; of a deployed function, whose code isn't here, the server knows, and this says no."""
+        return bool(self._target.is_generator)
 
     @property
     def object_id(self) -> str:
         """Its id within the running app."""
         return self._target.function_id
+
+    @property
+    def web_url(self) -> str | None:
+        """Where it answers HTTP requests, while its app runs or is deployed; None: it is no web endpoint.
+
+        Raises:
+            NotImplementedError: it needs what isn't built.
+            ConnectionError: its app isn't running.
+            NotFoundError: no such app is deployed.
+        """
+        function_id = self._target.function_id
+        app = self.app or getattr(getattr(self._owner, "_cls", None), "app", None)
+        if app is not None and is_local():
+            return app.web_url(function_id.partition("/")[2], self._target.method)
+        from greenroom.wire.web_messages import WhereServed
+
+        return asking.ask(WhereServed(next_rid(), function_id, self._target.method))["url"] or None
+
+    @property
+    def update_autoscaler(self) -> Blocking[..., None]:
+        """``update_autoscaler(min_containers=, max_containers=, buffer_containers=, scaledown_window=)``: until its next version
+        is deployed; what isn't given stays as it is.
+
+        Raises:
+            InvalidError: there is no such number, or it can't be one.
+        """
+        return Blocking(self._update_autoscaler, self._update_autoscaler_async)
+
+    def _update_autoscaler(self, **numbers: Any) -> None:
+        asking.ask(autoscaling.update_of(self._target.function_id, numbers))
+
+    async def _update_autoscaler_async(self, **numbers: Any) -> None:
+        await asking.ask_async(autoscaling.update_of(self._target.function_id, numbers))
+
+    @property
+    def get_current_stats(self) -> "Blocking[[], autoscaling.FunctionStats]":
+        """``get_current_stats()``: inputs that wait, and containers."""
+        return Blocking(self._get_stats, self._get_stats_async)
+
+    def _get_stats(self) -> "autoscaling.FunctionStats":
+        return autoscaling.stats_of(asking.ask(autoscaling.stats_question(self._target.function_id)))
+
+    async def _get_stats_async(self) -> "autoscaling.FunctionStats":
+        return autoscaling.stats_of(await asking.ask_async(autoscaling.stats_question(self._target.function_id)))
+
+    def get_web_url(self) -> str | None:
+        """The same, as newer Modal has it."""
+        return self.web_url
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L:
         return self.local(*args, **kwargs)
@@ -149,7 +196,7 @@ class Function(Generic[P, R, L]):
     @Yielded
     def remote_gen(self) -> BlockingIterator[P, Any]:
         """Run a generator in a container; its values come as they are yielded."""
-        if not self._target.is_generator and not self.lacking:
+        if self._target.is_generator is False and not self.lacking:
             raise InvalidError(f"{self._target.name} is no generator: call {self._target.name}.remote(…)")
         return BlockingIterator(self._remote_gen)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from greenroom.model.ids import BUILD
 from greenroom.sdk.server_process import ServerProcess
 
 POLL = 0.02
@@ -32,6 +33,8 @@ def relay(process: ServerProcess, heard: dict[str, int], show: Callable[[str, by
         over = not process.in_use() or time.monotonic() > limit
         for path in (process.run / "containers").glob("*/output"):
             container_id = path.parent.name
+            if container_id.startswith(f"{BUILD}-"):
+                continue  # what a build prints is none of the program's output
             if container_id not in outputs and (output := _open(path, heard.get(container_id, 0))) is not None:
                 outputs[container_id] = output
         for container_id, output in outputs.items():

@@ -1,10 +1,14 @@
 """What ``@app.function(…)`` and ``@app.cls(…)`` take: names of both eras, checked, as a ``FunctionSpec`` has them."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenroom.model.errors import InvalidError
 from greenroom.model.spec import RetrySpec
-from greenroom.sdk.secret import Secret, checked_variables
+from greenroom.sdk.secret import Secret, checked_variables, in_order
+
+if TYPE_CHECKING:
+    from greenroom.sdk.image import Image
+    from greenroom.usercode.definition import ClassDefinition
 
 _OLD_NAMES = {
     "keep_warm": "min_containers",
@@ -14,12 +18,11 @@ _OLD_NAMES = {
 _IGNORED = {"region", "routing_region", "cloud", "proxy", "include_source", "restrict_modal_access", "i6pn",
             "experimental_options", "nonpreemptible", "restrict_output", "allow_cross_region_volumes"}  # fmt: skip
 _EXPERIMENTAL = "_experimental_"
-_LATER = {"schedule", "volumes", "mounts", "network_file_systems", "ephemeral_disk",
-          "enable_memory_snapshot"}  # fmt: skip
+_LATER = {"volumes", "mounts", "network_file_systems", "ephemeral_disk", "enable_memory_snapshot"}
 _KNOWN = {
     "image", "secrets", "block_network", "env", "gpu", "serialized", "cpu", "memory", "min_containers", "max_containers",
     "buffer_containers", "scaledown_window", "retries", "timeout", "startup_timeout", "name", "is_generator",
-    "allow_concurrent_inputs", "single_use_containers", "max_inputs",
+    "allow_concurrent_inputs", "single_use_containers", "max_inputs", "schedule",
 } | _LATER  # fmt: skip
 
 
@@ -61,6 +64,9 @@ class Options(NamedTuple):
     """What remains after checking: fields of the spec, and what the client itself needs."""
 
     fields: dict[str, Any]
+    image: "Image | None"
+    hooked: "ClassDefinition | None"
+    """The class whose build hooks are part of the image."""
     name: str
     serialized: bool
     is_generator: bool | None
@@ -69,13 +75,25 @@ class Options(NamedTuple):
     ignored: list[str]
     """Names that mean nothing on one's own machines; said when the app runs."""
     retries: bool
-    schedule: bool
     snapshot: bool
+
+    @property
+    def schedule(self) -> bool:
+        """Whether it runs by itself at times."""
+        return bool(self.fields.get("schedule"))
+
+    @property
+    def unbatchable(self) -> str:
+        """The option that no batched function may have, if there is one."""
+        if self.fields.get("max_inputs", 1) > 1:
+            return "allow_concurrent_inputs="
+        return "is_generator=" if self.is_generator else ""
 
     def for_one_input(self, **fields: Any) -> "Options":
         """The same for another function, whose one container runs one input; ``fields``: of its ``FunctionSpec``, instead."""
         kept = {**self.fields, "min_containers": 0, "max_containers": 1, "max_inputs": 1, "target_inputs": 0}
-        return self._replace(fields={**kept, **fields}, name="", serialized=False, is_generator=None, schedule=False)
+        kept["schedule"] = {}
+        return self._replace(fields={**kept, **fields}, name="", serialized=False, is_generator=None)
 
 
 def read_options(where: str, given: dict[str, Any]) -> Options:
@@ -108,23 +126,52 @@ def read_options(where: str, given: dict[str, Any]) -> Options:
         fields["max_inputs"] = _whole(where, "allow_concurrent_inputs", concurrent, 1)
     fields["single_use"] = bool(options.pop("single_use_containers", False)) | _one_input(where, options)
     secrets = read_secrets(where, options.pop("secrets", None))
-    fields["environment"] = _environment(where, secrets, options.pop("env", None))
+    if (schedule := options.pop("schedule", None)) is not None:
+        fields["schedule"] = _schedule(where, schedule)
+    env = checked_variables(f"{where}: env=", options.pop("env", {}))
+    fields["environment"], fields["secrets"] = in_order(secrets, env)
     later = {name: value for name in sorted(_LATER) if (value := options.pop(name, None))}
-    if (image := options.pop("image", None)) is not None:
-        later["image"] = image
-    if stored := [secret for secret in secrets if secret.stored]:
-        later["secrets"] = stored[0]
+    image = _image(where, options.pop("image", None))
     return Options(
         fields=fields,
+        image=image,
+        hooked=None,
         name=options.pop("name", None) or "",
         serialized=bool(options.pop("serialized", False)),
         is_generator=options.pop("is_generator", None),
         later=later,
-        ignored=sorted(name for name in options if name in _IGNORED or name.startswith(_EXPERIMENTAL)),
+        ignored=sorted(
+            {name for name in options if name in _IGNORED or name.startswith(_EXPERIMENTAL)}
+            | (image.ignored if image is not None else frozenset())
+        ),
         retries=retries is not None,
-        schedule="schedule" in later,
         snapshot=bool(later.get("enable_memory_snapshot")),
     )
+
+
+def _image(where: str, value: Any) -> "Image | None":
+    if value is None:
+        return None
+    from greenroom.sdk.image import Image
+
+    if not isinstance(value, Image):
+        raise InvalidError(
+            f"{where}: image={value!r:.80} is no Image; begin one with Image.host() or Image.debian_slim()"
+        )
+    return value
+
+
+def _schedule(where: str, value: Any) -> dict[str, Any]:
+    from greenroom.sdk.schedule import Schedule
+
+    if where == "@app.cls":
+        raise InvalidError(
+            f"{where}: schedule= goes on a function, for a schedule calls one thing and a class may have several: give it to "
+            "an @app.function() that calls the method"
+        )
+    if not isinstance(value, Schedule):
+        raise InvalidError(f"{where}: schedule={value!r:.80} must be a Period(…) or a Cron(…)")
+    return value.spec._asdict()
 
 
 def _translate(where: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -214,11 +261,15 @@ def read_secrets(where: str, given: Any) -> list[Secret]:
     return secrets
 
 
-def _environment(where: str, secrets: list[Secret], env: Any) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for secret in secrets:
-        if not secret.stored:
-            values.update(secret.values)
-    if env is not None:
-        values.update(checked_variables(f"{where}: env=", env))
-    return values
+def with_defaults(defaults: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """A function's options, with what its app says of all."""
+    merged = {**defaults, **options}
+    for name, value in defaults.items():
+        own = options.get(name)
+        if own and name == "secrets":
+            merged[name] = [*value, *read_secrets("@app", own)]
+        elif own and name == "mounts":
+            merged[name] = [*value, *own]
+        elif own and name == "volumes":
+            merged[name] = {**value, **own}
+    return merged

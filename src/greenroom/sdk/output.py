@@ -22,8 +22,20 @@ class OutputSink(Protocol):
     def log(self, container_id: str, function: str, data: bytes) -> None:
         """A container printed; bytes cut anywhere."""
 
+    def image_step(self, image_id: str, number: int, count: int, text: str, state: str, seconds: float) -> None:
+        """A step of an image is ``running``, ``waiting``, ``cached``, ``done`` or ``failed``."""
+
+    def image_log(self, image_id: str, data: bytes) -> None:
+        """The step that runs has printed; bytes cut anywhere."""
+
     def notice(self, text: str) -> None:
         """One line that a person should read."""
+
+    def served(self, name: str, url: str) -> None:
+        """A web endpoint answers there."""
+
+    def requested(self, text: str) -> None:
+        """A line about a request from the web."""
 
     def map_started(self, key: str, name: str, total: int | None) -> None:
         """A ``.map()`` begins; ``total`` inputs, where that is known."""

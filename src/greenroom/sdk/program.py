@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from typing import Any
 
 from greenroom.model.errors import InvalidError
@@ -63,6 +64,7 @@ def check_importable(definition: Any) -> None:
     )
 
 
+_by_value = threading.RLock()
 _defining_by_value = False
 """What a definition that travels by value refers to must need no module either."""
 
@@ -99,13 +101,15 @@ def by_value_definition(definition: Any) -> Payload:
             f"{definition.__qualname__} is sent by value, which needs cloudpickle: pip install cloudpickle"
         ) from None
     module = sys.modules.get(definition.__module__)
-    register = module is not None and definition.__module__ != "__main__"
-    if register:
-        cloudpickle.register_pickle_by_value(module)
-    _defining_by_value = True
-    try:
-        return encode(definition, by_value=True)
-    finally:
-        _defining_by_value = False
+    # Both are for the whole process, and two threads may start apps at once.
+    with _by_value:
+        register = module is not None and definition.__module__ != "__main__"
         if register:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.register_pickle_by_value(module)
+        _defining_by_value = True
+        try:
+            return encode(definition, by_value=True)
+        finally:
+            _defining_by_value = False
+            if register:
+                cloudpickle.unregister_pickle_by_value(module)

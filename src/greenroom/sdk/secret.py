@@ -1,7 +1,7 @@
 """Secrets: environment variables for containers."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import InvalidError, NotFoundError
@@ -10,6 +10,8 @@ from greenroom.sdk.unbuilt import unbuilt
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from greenroom.model.secrets import StoredSecret
+
 
 @unbuilt("create_deployed", "get_dashboard_url", "hydrate", "info", "update")
 class Secret:
@@ -17,25 +19,29 @@ class Secret:
 
     Args:
         values: the variables.
-        stored: what the program wrote to name a stored secret, whose values only a later version can have.
+        stored: which stored secret it is, whose values the server has.
     """
 
-    def __init__(self, values: dict[str, str], stored: str = "") -> None:
+    def __init__(self, values: dict[str, str], stored: "StoredSecret | None" = None) -> None:
         self._values = values
         self.stored = stored
 
     def __repr__(self) -> str:
-        return self.stored or f"Secret({', '.join(sorted(self._values))})"
+        if self.stored is not None:
+            return f"Secret.from_name({self.stored.name!r})"
+        return f"Secret({', '.join(sorted(self._values))})"
 
     @property
     def values(self) -> dict[str, str]:
         """The variables.
 
         Raises:
-            NotImplementedError: it is a stored secret.
+            InvalidError: it is a stored secret.
         """
-        if self.stored:
-            raise NotImplementedError(f"{self.stored} is not built yet (use Secret.from_dict or from_dotenv)")
+        if self.stored is not None:
+            raise InvalidError(
+                f"{self!r}: a stored secret's values are given to containers alone, as their environment"
+            )
         return dict(self._values)
 
     @classmethod
@@ -87,15 +93,54 @@ class Secret:
         for candidate in (directory, *directory.parents):
             file = candidate / filename
             if file.is_file():
-                return cls(_parse_dotenv(file))
+                return cls(read_dotenv("Secret.from_dotenv", file))
         raise NotFoundError(f"Secret.from_dotenv: no {filename} in {directory} or above it")
 
     @classmethod
-    def from_name(cls, name: str, *more: Any, **options: Any) -> "Secret":
-        """A stored secret. A function can name it; what needs it is refused when it is used."""
-        return cls({}, f"Secret.from_name({name!r})")
+    def from_name(
+        cls,
+        name: str,
+        namespace: Any = None,
+        client: Any = None,
+        environment_name: str | None = None,
+        required_keys: Sequence[str] = (),
+    ) -> "Secret":
+        """One that ``greenroom secret create`` has stored. A container gets what it holds when that container starts.
+
+        Args:
+            required_keys: variables that it must have: else the app doesn't start.
+
+        Raises:
+            InvalidError: that can't be its name; or ``environment_name`` is not ``main``, the one that there is.
+        """
+        from greenroom.model.secrets import StoredSecret, check_name
+
+        where = "Secret.from_name"
+        check_name(where, name)
+        if environment_name not in (None, "", "main"):
+            raise InvalidError(
+                f"{where}({name!r}, environment_name={environment_name!r}): there is one namespace for now"
+            )
+        if isinstance(required_keys, str) or not all(isinstance(key, str) for key in required_keys):
+            raise InvalidError(f"{where}({name!r}): required_keys= takes a list of names, not {required_keys!r:.80}")
+        return cls({}, StoredSecret(name, list(required_keys)))
 
     lookup = from_name
+
+
+def in_order(
+    secrets: Iterable[Secret], env: Mapping[str, str] | None = None
+) -> "tuple[dict[str, str], list[StoredSecret]]":
+    """What they come to, ``env`` last: the variables before the first stored one, and the stored ones, each with those after it."""
+    before: dict[str, str] = {}
+    stored: list[StoredSecret] = []
+    for secret in secrets:
+        if secret.stored is not None:
+            stored.append(secret.stored._replace(after={}))
+        else:
+            (stored[-1].after if stored else before).update(secret.values)
+    (stored[-1].after if stored else before).update(env or {})
+    return before, stored
 
 
 def checked_variables(where: str, given: Any) -> dict[str, str]:
@@ -116,7 +161,8 @@ def checked_variables(where: str, given: Any) -> dict[str, str]:
     return values
 
 
-def _parse_dotenv(file: "Path") -> dict[str, str]:
+def read_dotenv(where: str, file: "Path") -> dict[str, str]:
+    """The variables of a ``.env`` file; raises ``InvalidError``, which begins with ``where``."""
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
@@ -126,7 +172,7 @@ def _parse_dotenv(file: "Path") -> dict[str, str]:
         if wrong is not None:
             text = wrong.original.string
             line = wrong.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-            raise InvalidError(f"Secret.from_dotenv: {file}, line {line}: not NAME=value")
+            raise InvalidError(f"{where}: {file}, line {line}: not NAME=value")
         return {name: value for name, value in dotenv_values(file, encoding="utf-8").items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"Secret.from_dotenv: can't read {file}: {error}") from None
+        raise InvalidError(f"{where}: can't read {file}: {error}") from None

@@ -1,4 +1,4 @@
-"""The server that ``app.run()`` starts when there is none: its run directory, its process, its end."""
+"""Starting a server: its run directory; and the one that ``app.run()`` starts when there is none, its process, its end."""
 
 import errno
 import fcntl
@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from greenroom.model.errors import ConnectionError, InvalidError
 from greenroom.model.ids import new_id
@@ -26,6 +27,70 @@ END = 60.0
 """Seconds that a server may take to end; it needs milliseconds."""
 
 
+class Prepared(NamedTuple):
+    """What a server is started with."""
+
+    home: Path
+    run: Path
+    """Its run directory."""
+    server_id: str
+    token: str
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.run / "server.sock"
+
+    def command(self, listener: int, lock: int) -> list[str]:
+        """What becomes it; both descriptors are inherited. -P: the working directory is the user's, and may hold a queue.py."""
+        return [
+            sys.executable, "-P", "-m", "greenroom.server",
+            "--home", str(self.home), "--run", str(self.run), "--id", self.server_id,
+            "--listen", str(listener), "--lock", str(lock),
+        ]  # fmt: skip
+
+    def open(self, opened: ExitStack) -> tuple[int, int]:
+        """The descriptors that it listens on, and that say that it lives. Raises OSError."""
+        self.run.mkdir(mode=0o700, parents=True)
+        lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fd = os.open(self.run / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as file:
+            file.write(self.token)
+        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(self.socket))
+        listener.listen(1024)
+        return listener.fileno(), lock
+
+    def not_written(self, error: OSError) -> InvalidError:
+        """Why it can't be started."""
+        shutil.rmtree(self.run, ignore_errors=True)
+        full = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        log = self.home / LOG
+        what = f"the servers' log {log}" if str(error.filename) == str(log) else f"the state directory {self.home}"
+        return InvalidError(
+            f"can't write {what}: {error.strerror or error}; {full}set GREENROOM_HOME to another directory"
+        )
+
+
+def prepare() -> Prepared:
+    """For a server in this user's state directory.
+
+    Raises:
+        InvalidError: its path is too long.
+    """
+    home = home_directory()
+    server_id = new_id("sv")
+    made = Prepared(home, home / "run" / server_id[3:], server_id, new_id("tk"))
+    if (size := len(os.fsencode(made.socket))) > MAX_SOCKET_PATH:
+        raise InvalidError(
+            f"the state directory's path is too long for a Unix socket ({size} bytes of at most "
+            f"{MAX_SOCKET_PATH}): {made.socket}; set GREENROOM_HOME to a shorter one"
+        )
+    return made
+
+
 class ServerProcess:
     """An ephemeral server. It takes connections as soon as this object is made: they wait until it is up."""
 
@@ -34,69 +99,34 @@ class ServerProcess:
         settings = settings_from_environment()  # a wrong setting is told here, not in a log
         self.backstop = settings.cancel_grace + settings.exit_grace + 5.0
         """Seconds after which its containers have ended, should it die."""
-        home = home_directory()
-        server_id = new_id("sv")
-        self.run = home / "run" / server_id[3:]
+        made = prepare()
+        self.run = made.run
         """Its run directory."""
-        path = self.run / "server.sock"
-        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-            raise InvalidError(
-                f"the state directory's path is too long for a Unix socket ({len(os.fsencode(path))} bytes of at most "
-                f"{MAX_SOCKET_PATH}): {path}; set GREENROOM_HOME to a shorter one"
-            )
-        token = new_id("tk")
-        self.address = Address(str(path), token)
+        self.address = Address(str(made.socket), made.token)
         try:
             with ExitStack() as opened:
-                self._pid = self._start(home, server_id, token, opened)
+                self._pid = self._start(made, opened)
         except OSError as error:
-            shutil.rmtree(self.run, ignore_errors=True)
-            full = "free some space there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-            what = (
-                f"the servers' log {home / LOG}"
-                if str(error.filename) == str(home / LOG)
-                else f"the state directory {home}"
-            )
-            raise InvalidError(
-                f"can't write {what}: {error.strerror or error}; {full}set GREENROOM_HOME to another directory"
-            ) from None
+            raise made.not_written(error) from None
         try:
             self._pidfd = os.pidfd_open(self._pid)
         except ProcessLookupError:  # it has ended, and the program's own handler of SIGCHLD took its status
             self._pidfd = -1
 
-    def _start(self, home: Path, server_id: str, token: str, opened: ExitStack) -> int:
+    def _start(self, made: Prepared, opened: ExitStack) -> int:
         """The server's process id; what is ``opened`` is the server's too from then on. Raises OSError."""
-        self.run.mkdir(mode=0o700, parents=True)
-        lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        opened.callback(os.close, lock)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        fd = os.open(self.run / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(token)
-        listener = opened.enter_context(socket.socket(socket.AF_UNIX))
-        listener.bind(self.address.path)
-        listener.listen(1024)
-        log = home / LOG
+        listener, lock = made.open(opened)
+        log = made.home / LOG
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.old"))
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         opened.callback(os.close, output)
-        return self._spawn(home, server_id, listener.fileno(), lock, output)
-
-    def _spawn(self, home: Path, server_id: str, listener: int, lock: int, output: int) -> int:
-        # -P: the working directory is the user's, and may hold a queue.py.
-        command = [
-            sys.executable, "-P", "-m", "greenroom.server",
-            "--home", str(home), "--run", str(self.run), "--id", server_id,
-            "--listen", str(listener), "--lock", str(lock),
-        ]  # fmt: skip
         os.set_inheritable(listener, True)
         os.set_inheritable(lock, True)
         try:
             return os.posix_spawn(
                 sys.executable,
-                command,
+                made.command(listener, lock),
                 own_environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

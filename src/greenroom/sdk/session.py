@@ -13,13 +13,15 @@ from greenroom.sdk import address as addresses
 from greenroom.sdk import last_words
 from greenroom.sdk.address import Address
 from greenroom.sdk.channel import next_rid, raise_failed
-from greenroom.sdk.output import current_sink, say
+from greenroom.sdk.output import OutputSink, current_sink, say
 from greenroom.sdk.server_process import ServerProcess
 from greenroom.sdk.streams import warn
 from greenroom.usercode.service import one_line
 from greenroom.wire import messages as m
 from greenroom.wire.connection import BlockingConnection, connect
+from greenroom.wire.image_messages import ImageLog, ImageStep
 from greenroom.wire.payload import Payload
+from greenroom.wire.web_messages import Requested
 
 
 class _Answer:
@@ -105,24 +107,34 @@ class Session:
             raise AuthError(f"the server refused the connection: {message.reason}")
         elif isinstance(message, m.Notice):
             self._show(lambda: say(message.text))
+        elif isinstance(message, Requested):
+            self._show_on(lambda sink: sink.requested(message.text))
         elif isinstance(message, m.Log):
             data = payloads[0]
             assert isinstance(data, bytes)
             self._heard[message.container_id] = self._heard.get(message.container_id, 0) + len(data)
             self._functions[message.container_id] = message.function
             self._show_log(message.container_id, data)
+        elif isinstance(message, ImageStep):
+            self._show_on(lambda sink: sink.image_step(*message))
+        elif isinstance(message, ImageLog):
+            data = payloads[0]
+            assert isinstance(data, bytes)
+            self._show_on(lambda sink: sink.image_log(message.image_id, data))
         elif isinstance(message, m.ContainerChanged):
             self._functions[message.container_id] = message.function
-            if (sink := current_sink()) is not None:
-                self._show(
-                    lambda: sink.container_changed(
-                        message.container_id, message.function, message.state, message.reason
-                    )
+            self._show_on(
+                lambda sink: sink.container_changed(
+                    message.container_id, message.function, message.state, message.reason
                 )
+            )
 
     def _show_log(self, container_id: str, data: bytes) -> None:
+        self._show_on(lambda sink: sink.log(container_id, self._functions.get(container_id, ""), data))
+
+    def _show_on(self, show: Callable[[OutputSink], None]) -> None:
         if (sink := current_sink()) is not None:
-            self._show(lambda: sink.log(container_id, self._functions.get(container_id, ""), data))
+            self._show(lambda: show(sink))
 
     def _show(self, show: Callable[[], None]) -> None:
         """What shows it may be the program's, a stream of its own say: its failure must not stop us from reading."""
@@ -155,17 +167,38 @@ _lock = threading.RLock()
 _running: list[tuple[Session, str]] = []
 
 
-def open_session() -> Session:
-    """The session that this process has, or a new one, with a server of its own where none is set."""
+def _connected(to: Address) -> Session | None:
+    """A session with a server that is there already; None: it has died, and nobody has cleared up after it."""
+    try:
+        return Session(to, None)
+    except ConnectionError:
+        if to == addresses.configured():
+            raise
+        return None
+
+
+def open_session(*, stays: bool = False) -> Session:
+    """The session that this process has, or a new one, with a server of its own where none is set and none stays.
+
+    Args:
+        stays: it must be with one that stays.
+
+    Raises:
+        ConnectionError: none does.
+    """
     global _current
     with _lock:
         if _current is None or _current.lost:
             given = addresses.configured()
-            process = ServerProcess() if given is None else None
-            to = process.address if process is not None else given
-            assert to is not None
-            _current = Session(to, process)
-            addresses.set_address(to)
+            if given is None and (stays or not addresses.wants_its_own()):
+                given = addresses.standing()
+            _current = _connected(given) if given is not None else None
+            if _current is None and stays:
+                raise ConnectionError("no server stays here that could keep the app: start one with `greenroom server`")
+            if _current is None:
+                process = ServerProcess()
+                given, _current = process.address, Session(process.address, process)
+            addresses.set_address(given)
         _current.users += 1
         return _current
 

@@ -29,6 +29,7 @@ from greenroom.sdk.inputs import Inputs
 from greenroom.sdk.lazy import Lazy
 from greenroom.sdk.map_state import BATCH, Item, SpawnState
 from greenroom.sdk.target import Target
+from greenroom.wire.connection import encode
 from greenroom.wire.messages import Call, CancelCall, EndInputs, Failed, Outputs
 from greenroom.wire.payload import Payload
 
@@ -67,8 +68,9 @@ def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     channel, word = thread_channel(), Word()
     with _spawning(channel, call_id, rid, word, lambda: 1):
         channel.bind(target)
-        channel.connection.send(call, [payload])
-        channel.connection.send(EndInputs(call_id, 1, rid))
+        data, fds = encode(call, [payload])
+        end, _ = encode(EndInputs(call_id, 1, rid))
+        channel.connection.send_encoded(data + end, fds)  # one write: what arrives at once is kept at once
         _wait(channel, word)
     return call_id
 

@@ -38,6 +38,9 @@ class Status:
         self.text = ""
         self.busy = False
         """The app starts or ends."""
+        self.building: list[str] = []
+        """Steps of images that are being made."""
+        self.building_since = 0.0
         self.unfinished: list[str] = []
         """Lines that containers have begun, with their colours."""
         self._states: dict[str, str] = {}
@@ -86,6 +89,9 @@ class Status:
         counts: dict[str, int] = {}
         for word in self._states.values():
             counts[word] = counts.get(word, 0) + 1
+        if self.building:
+            more = f" and {len(self.building) - 1} more" if len(self.building) > 1 else ""
+            return f"{self.building[0]}{more} · {time.monotonic() - self.building_since:.0f} s"
         active = ", ".join(f"{counts[word]} {word}" for word in dict.fromkeys(_WORDS.values()) if word in counts)
         return self.text + (f" · containers: {active}" if active else "")
 

@@ -19,7 +19,7 @@ class Target:
         method: str,
         name: str,
         *,
-        is_generator: bool,
+        is_generator: bool | None,
         by_value: bool,
         binding: bytes = b"",
         lacking: str = "",
@@ -28,6 +28,7 @@ class Target:
         self.method = method
         self.name = name
         self.is_generator = is_generator
+        """None: its app is deployed, and the server knows."""
         self.by_value = by_value
         self.lacking = lacking
         """What it needs that isn't built, so that it can't be called; ``""``: nothing."""

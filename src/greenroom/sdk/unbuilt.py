@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from greenroom.sdk.options import Options
 
-CHAINS = frozenset({"Image", "FilePatternMatcher", "Mount"})
+CHAINS = frozenset({"Mount"})
 """Descriptions that are built up by calls, none of which does anything yet."""
 DECLARED = frozenset({
-    "CloudBucketMount", "Cls", "Cron", "Dict", "Environment", "NetworkFileSystem", "Period", "Probe", "Proxy", "Queue",
-    "SchedulerPlacement", "Volume",
+    "CloudBucketMount", "Cls", "Dict", "Environment", "NetworkFileSystem", "Probe", "Proxy", "Queue", "SchedulerPlacement",
+    "Volume",
 })  # fmt: skip
 """What a program names at its top level; to do something with it is another matter."""
 ACTIONS = frozenset({
@@ -44,8 +44,6 @@ class Recorded:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if self._name == "Image" and name == "imports":
-            return _imports
         return Recorded(self._name, f"{self._description}.{name}", name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> "Recorded":
@@ -126,7 +124,7 @@ class Recorded:
 
 
 @contextmanager
-def _imports() -> Iterator[None]:
+def passing_over_imports() -> Iterator[None]:
     """``with image.imports():``: modules that are only there in the image may be missing, here and in other images."""
     from greenroom.usercode.context import is_local
 
@@ -167,19 +165,11 @@ class _Refused:
         raise NotImplementedError(f"{self._name} is not built yet")
 
 
-WEB = "web endpoints are not built yet"
-
-
-def lacking(options: "Options", build: list[str], batched: Any) -> str:
+def lacking(options: "Options") -> str:
     """The first feature that a function or class needs and that isn't built: so much of a sentence; ``""``: it can run."""
-    why = {
-        "image": " (Greenroom has no images so far)",
-        "ephemeral_disk": " (what containers write has no quota so far)",
-    }
-    for feature, value in options.later.items():
-        if feature == "secrets":
-            return f"{value!r} is not built yet (use Secret.from_dict or from_dotenv)"
+    why = {"ephemeral_disk": " (what containers write has no quota so far)"}
+    for feature in options.later:
         return f"{feature}= is not built yet{why.get(feature, '')}"
-    if build:
-        return f"@build is not built yet{why['image']}"
-    return "@batched is not built yet" if batched is not None else ""
+    if options.image is not None and options.image.lacking:
+        return f"{options.image.lacking} is not built yet"
+    return ""

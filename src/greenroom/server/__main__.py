@@ -1,4 +1,4 @@
-"""``python -m greenroom.server``: what a client starts when there is no server.
+"""``python -m greenroom.server``: what a client starts when there is no server, and what ``greenroom server`` becomes.
 
 The worker is started first of all, so that it comes up beside this process rather than after it.
 """
@@ -9,17 +9,43 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from greenroom.server.core import Server
+    from greenroom.server.store.database import Database
+
+
+def _open_store(server: "Server") -> "Database":
+    from greenroom.model.errors import StoreError
+    from greenroom.server.store.database import Database
+    from greenroom.server.store.file import NAME
+
+    try:
+        return Database(server.home / NAME, server.loop, server.log)
+    except StoreError as error:
+        server.log(str(error))
+        os._exit(1)  # its worker ends with it
+
+
+def _ready(server: "Server") -> None:
+    from greenroom.model import standing
+
+    standing.publish(server.home, standing.Standing(server.socket_path, server.token, os.getpid()))
+    server.log(f"ready; `greenroom deploy` and `greenroom run` of this user find it (process {os.getpid()})")
 
 
 def main() -> int:
-    """Run one server until its last client has gone, or a signal ends it."""
+    """Run one server until a signal ends it; or, unless it is to stay, until its last client has gone."""
     parser = argparse.ArgumentParser(prog="greenroom.server")
     parser.add_argument("--home", required=True)
     parser.add_argument("--run", required=True)
     parser.add_argument("--id", required=True)
     parser.add_argument("--listen", type=int, required=True, metavar="FD")
     parser.add_argument("--lock", type=int, required=True, metavar="FD")
+    parser.add_argument("--stay", type=int, default=-1, metavar="FD", help="the lock of the server that stays")
     options = parser.parse_args()
+    home, stays = Path(options.home), options.stay >= 0
 
     # Whoever started us may have ignored it, which is inherited: then no child could be waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -27,6 +53,8 @@ def main() -> int:
 
     os.set_inheritable(options.lock, False)
     os.set_inheritable(options.listen, False)
+    if stays:
+        os.set_inheritable(options.stay, False)
     worker = spawn_worker(options.home, options.run, options.lock)
 
     import asyncio
@@ -34,6 +62,7 @@ def main() -> int:
     from greenroom.wire.descriptors import allow_many
 
     allow_many()
+    from greenroom.model import standing
     from greenroom.model.settings import settings_from_environment
     from greenroom.server.core import Server
     from greenroom.server.machine import this_machine
@@ -42,7 +71,7 @@ def main() -> int:
 
     async def serve() -> None:
         server = Server(
-            home=Path(options.home),
+            home=home,
             run=Path(options.run),
             server_id=options.id,
             token=(Path(options.run) / "token").read_text(),
@@ -50,10 +79,15 @@ def main() -> int:
             machine=machine,
             lock=options.lock,
         )
+        store = _open_store(server) if stays else None
         server.install_signals()
         server.use_worker(*worker)
-        server.serve(socket.socket(fileno=options.listen), ephemeral=True)
+        server.serve(socket.socket(fileno=options.listen), ephemeral=not stays)
+        if store is not None:
+            server.use_store(store, lambda: _ready(server))
         await server.finished
+        if stays:
+            standing.withdraw(home)
 
     try:
         import uvloop

@@ -44,6 +44,26 @@ def desired_containers(sample: Sample, policy: Policy) -> int:
     return max(policy.min_containers, min(needed, policy.max_containers))
 
 
+class Peak:
+    """The most that was seen in the last window at least, and in the last two at the most."""
+
+    def __init__(self) -> None:
+        self._before = self._now = 0
+
+    @property
+    def value(self) -> int:
+        """It."""
+        return max(self._before, self._now)
+
+    def note(self, seen: int) -> None:
+        """So many are there now."""
+        self._now = max(self._now, seen)
+
+    def turn(self) -> None:
+        """A window is over."""
+        self._before, self._now = self._now, 0
+
+
 def prefetch_depth(seconds_per_input: float | None) -> int:
     """Inputs to hand at once to a container that runs them one by one: about 10 ms of work, and one while unknown.
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from greenroom.model.input_state import InputEvent, InputState, next_state
+from greenroom.server.allowance import Allowance
 from greenroom.server.clock import Clock
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status, Values
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
+    from greenroom.server.apps import App
     from greenroom.server.containers import Container
     from greenroom.server.pools import Pool
 
@@ -32,11 +34,24 @@ class Receiver(Protocol):
         """Send one message."""
 
 
+class Keeper(Protocol):
+    """Keeps what happens to a call: see ``durable.py``."""
+
+    def ended(self, call: "Call", index: int, status: str, detail: str, payload: Payload) -> None:
+        """One of its inputs has."""
+
+    def over(self, call: "Call") -> None:
+        """All of them have."""
+
+    def cancelled(self, call: "Call") -> None:
+        """It was."""
+
+
 class Input:
     """One set of arguments of a call."""
 
-    __slots__ = ("attempt", "call", "container", "doom", "index", "losses", "payload", "seq", "started_at", "state",
-                 "yielded")  # fmt: skip
+    __slots__ = ("attempt", "call", "container", "credited", "doom", "index", "losses", "payload", "queued_at", "seq",
+                 "started_at", "state", "yielded")  # fmt: skip
 
     def __init__(self, call: "Call", index: int, payload: Payload) -> None:
         self.call = call
@@ -46,10 +61,14 @@ class Input:
         self.attempt = 0
         """Attempts that have failed."""
         self.losses = 0
-        self.yielded = False
-        """A generator whose first value has left: to run it again would send it twice."""
+        self.yielded = 0
+        """Values of a generator that have left: from the first one on, to run it again would send that twice."""
+        self.credited = 0
+        """Values that its caller says it has taken."""
         self.container: Container | None = None
         self.seq = -1
+        self.queued_at = 0.0
+        """When it came into its queue, by the clock; kept where inputs wait for others."""
         self.started_at: float | None = None
         """When it began to run, by the clock; None while it waits, or waits behind another in its container."""
         self.doom = ""
@@ -59,30 +78,35 @@ class Input:
 class Call:
     """One ``.remote()``, ``.map()`` or ``.spawn()``."""
 
-    __slots__ = (
-        "cancelled",
-        "collectors",
-        "count",
-        "finished",
-        "id",
-        "inputs",
-        "method",
-        "outputs",
-        "owner",
-        "pool",
-        "refusal",
-        "shape",
-    )
+    __slots__ = ("added", "allowance", "caller", "cancelled", "changes", "collectors", "count", "finished", "id", "inputs",
+                 "keeper", "kept", "loaded_to", "loading", "method", "next_index", "outputs", "owner", "pool",
+                 "refusal", "retained", "shape", "stored", "streams", "unkept")  # fmt: skip
 
-    def __init__(self, call_id: str, pool: "Pool", method: str, shape: str, owner: Receiver | None) -> None:
+    def __init__(
+        self,
+        call_id: str,
+        pool: "Pool",
+        method: str,
+        shape: str,
+        owner: Receiver | None,
+        allowance: Allowance | None = None,
+    ) -> None:
         self.id = call_id
         self.pool = pool
         self.method = method
         self.shape = shape
         self.owner = owner
         """Who gets the outputs as they come; None for a spawned call, whose outputs are kept."""
+        self.allowance = allowance
+        """Of the container that called, until the call is over; None: a program did."""
+        self.caller: App | None = None
+        """The app of that container."""
         self.inputs: dict[int, Input] = {}
-        self.count: int | None = 1 if shape in ("unary", "generator") else None
+        self.added = 0
+        """Inputs that have come by now."""
+        self.next_index = 0
+        """The lowest number that a further input may have."""
+        self.count: int | None = 1 if shape in ("unary", "generator", "web") else None
         self.finished = 0
         self.cancelled = ""
         """Why it was cancelled, if it was."""
@@ -90,6 +114,22 @@ class Call:
         """Why none of its inputs can run, as ``ErrorName: text``."""
         self.outputs: dict[int, tuple[str, str, Payload]] = {}
         self.collectors: list[tuple[Receiver, int]] = []
+        self.keeper: Keeper | None = None
+        """Of a spawned call of a deployed app: told what has to outlive this server."""
+        self.changes: list[Callable[[Any], Any]] = []
+        """That are to be kept, of this turn of the loop."""
+        self.kept = False
+        """It is over, and all of it is kept."""
+        self.stored = 0
+        """Inputs that are in the store alone, until there is room for them here; their indices are past ``loaded_to``."""
+        self.loaded_to = -1
+        self.loading = False
+        self.unkept = ""
+        """Why some of it could not be kept."""
+        self.streams = 0
+        """Collectors that are being sent what is kept: meanwhile what gets kept stays in memory too."""
+        self.retained: list[int] = []
+        """Outputs that did."""
 
     @property
     def done(self) -> bool:
@@ -107,9 +147,19 @@ class Calls:
 
     # ---- beginning ----
 
-    def begin(self, call_id: str, pool: "Pool", method: str, shape: str, owner: Receiver | None) -> Call:
+    def begin(
+        self,
+        call_id: str,
+        pool: "Pool",
+        method: str,
+        shape: str,
+        owner: Receiver | None,
+        allowance: Allowance | None = None,
+    ) -> Call:
         """A call without inputs yet."""
-        call = self.by_id[call_id] = Call(call_id, pool, method, shape, owner)
+        call = self.by_id[call_id] = Call(call_id, pool, method, shape, owner, allowance)
+        if allowance is not None:
+            allowance.begin(call)
         if owner is not None:
             owner.calls.add(call)
         return call
@@ -119,6 +169,10 @@ class Calls:
         added = [Input(call, index, payload) for index, payload in enumerate(payloads, first)]
         for item in added:
             call.inputs[item.index] = item
+            if call.allowance is not None:
+                call.allowance.hold(item.payload)
+        call.added += len(added)
+        call.next_index = first + len(added)
         if call.refusal:
             for item in added:
                 self._end(item, E.FAIL, Status.REFUSED, call.refusal, b"")
@@ -127,6 +181,15 @@ class Calls:
                 self._end(item, E.CANCEL, Status.CANCELLED, call.cancelled, b"")
         else:
             call.pool.enqueue(added)
+
+    def take_up(self, call: Call, inputs: Iterable[tuple[int, Payload, int, int]]) -> None:
+        """Inputs of a call that an earlier server had: ``(index, payload, attempts, losses)``."""
+        added = []
+        for index, payload, attempt, losses in inputs:
+            item = call.inputs[index] = Input(call, index, payload)
+            item.attempt, item.losses = attempt, losses
+            added.append(item)
+        call.pool.enqueue(added)
 
     def end_inputs(self, call: Call, count: int) -> None:
         """No more inputs will come."""
@@ -142,12 +205,12 @@ class Calls:
         item.seq = seq
         item.doom = ""
 
-    def results(self, taken: list[tuple[Input, str, str, Payload]]) -> None:
-        """Inputs came back from a container: ``(input, status, detail, payload)``. Each was taken off its container."""
+    def results(self, taken: list[tuple[Input, str, Payload]]) -> None:
+        """Inputs came back from a container: ``(input, status, payload)``. Each was taken off its container."""
         call: Call | None = None
         items: list[list[Any]] = []
         payloads: list[Payload] = []
-        for item, status, detail, payload in taken:
+        for item, status, payload in taken:
             if status == Status.OK and item.call.owner is not None and not item.doom:
                 # The common case, kept short: a result that goes straight to the caller, many in one frame.
                 if item.call is not call:
@@ -155,12 +218,14 @@ class Calls:
                     call, items, payloads = item.call, [], []
                 item.state = next_state(item.state, E.SUCCEED)
                 item.container = None
+                if call.allowance is not None:
+                    call.allowance.release(item)
                 del call.inputs[item.index]
                 call.finished += 1
-                items.append([item.index, status, detail])
+                items.append([item.index, status, ""])
                 payloads.append(payload)
             else:
-                self._came_back(item, status, detail, payload)
+                self._came_back(item, status, payload)
         self._send_batch(call, items, payloads)
 
     def _send_batch(self, call: Call | None, items: list[list[Any]], payloads: list[Payload]) -> None:
@@ -169,7 +234,7 @@ class Calls:
                 call.owner.send(Outputs(call.id, items, []), payloads)
             self._maybe_over(call)
 
-    def _came_back(self, item: Input, status: str, detail: str, payload: Payload) -> None:
+    def _came_back(self, item: Input, status: str, payload: Payload) -> None:
         stopped = item.container.stop_reason if item.container is not None else ""
         cancelled = item.call.cancelled or (f"{CANCELLED}: {stopped}" if stopped else CANCELLED)
         doom, item.doom, item.container = item.doom, "", None
@@ -179,15 +244,13 @@ class Calls:
             timeout = item.call.pool.function.spec.timeout
             self._failed(item, E.TIME_OUT, Status.TIMEOUT, f"{_name(item)} ran past its timeout of {timeout:g} s", b"")
         elif over and doom != "cancel":
-            self._end(item, E.SUCCEED, status, detail, payload)
+            self._end(item, E.SUCCEED, status, "", payload)
         elif status == Status.CANCELLED and doom == "requeue":
             self.requeue([item])
         elif over or status == Status.CANCELLED:
             self._end(item, E.CANCEL, Status.CANCELLED, cancelled, b"")
-        elif status == Status.REFUSED:
-            self._end(item, E.FAIL, status, detail, payload)
         else:
-            self._failed(item, E.FAIL, status, detail, payload)
+            self._failed(item, E.FAIL, status, "", payload)
 
     def crashed(self, items: Iterable[Input], reason: str) -> None:
         """The container that ran these inputs is gone; those that had begun have failed an attempt."""
@@ -244,11 +307,10 @@ class Calls:
             self._end(item, event, status, detail, payload)
             return
         item.state = next_state(item.state, E.RETRY)
-        pool = item.call.pool
 
         def again() -> None:
             if item.state is S.QUEUED:
-                pool.enqueue([item])
+                item.call.pool.enqueue([item])
 
         self._clock.call_later(retries.delay(item.attempt), again)
 
@@ -270,6 +332,8 @@ class Calls:
         ``reason``: told the caller. ``running``: False lets those that run go on, until this is called once more.
         """
         first, call.cancelled = not call.cancelled, call.cancelled or reason
+        if first and call.keeper is not None:
+            call.keeper.cancelled(call)
         ended = 0
         for item in list(call.inputs.values()):
             if item.state is S.QUEUED and first:
@@ -291,6 +355,12 @@ class Calls:
                 call.owner = _Nobody()
                 self._maybe_over(call)
 
+    def cut_short(self, call: Call, reason: str) -> None:
+        """What has come of it is cancelled, and no more of it will come."""
+        self.cancel(call, reason)
+        if call.count is None:
+            self.end_inputs(call, call.added)
+
     def collect(self, call: Call, request: Collect, receiver: Receiver) -> None:
         """Send a spawned call's outputs as they are, or become, ready; then ``Done``."""
         for index, (status, detail, payload) in sorted(call.outputs.items()):
@@ -303,14 +373,16 @@ class Calls:
 
     def values(self, item: Input, payloads: list[Payload]) -> None:
         """A generator has yielded."""
-        item.yielded = True
+        item.yielded += len(payloads)
         if item.call.owner is not None:
             item.call.owner.send(Values(item.call.id, []), payloads)
 
     def _end(self, item: Input, event: InputEvent, status: str, detail: str, payload: Payload) -> None:
         item.state = next_state(item.state, event)
-        item.container, item.payload = None, b""
         call = item.call
+        if call.allowance is not None:
+            call.allowance.release(item)
+        item.container, item.payload = None, b""
         call.inputs.pop(item.index, None)
         call.finished += 1
         output = Outputs(call.id, [[item.index, status, detail]], [])
@@ -318,8 +390,12 @@ class Calls:
             call.owner.send(output, [payload])
         else:
             call.outputs[item.index] = (status, detail, payload)
+            if call.allowance is not None:
+                call.allowance.hold(payload)
             for receiver, _ in call.collectors:
                 receiver.send(output, [payload])
+            if call.keeper is not None:
+                call.keeper.ended(call, item.index, status, detail, payload)
         self._maybe_over(call)
 
     def drop(self, call: Call, reason: str) -> None:
@@ -330,9 +406,17 @@ class Calls:
             receiver.send(Failed(rid, "NotFoundError", reason))
         call.collectors.clear()
 
+    def ended_elsewhere(self, call: Call, count: int) -> None:
+        """So many inputs of it have ended that never came here."""
+        call.finished += count
+        self._maybe_over(call)
+
     def _maybe_over(self, call: Call) -> None:
         if not call.done:
             return
+        if call.allowance is not None:
+            call.allowance.over(call)
+            call.allowance = None
         if call.owner is not None:
             self.by_id.pop(call.id, None)
             call.owner.calls.discard(call)
@@ -340,6 +424,8 @@ class Calls:
             receiver.calls.discard(call)
             receiver.send(Done(rid, {"count": call.count}))
         call.collectors.clear()
+        if call.keeper is not None:
+            call.keeper.over(call)
 
 
 class _Nobody:

@@ -4,12 +4,14 @@
 it, in one step. Nothing else writes ``Container.state``.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.container_state import LIVE, ContainerEvent, ContainerState, next_state
 from greenroom.model.ids import new_id
 from greenroom.server.admission import Need
+from greenroom.server.allowance import Allowance
 from greenroom.server.clock import Clock, Timer
 
 if TYPE_CHECKING:
@@ -24,12 +26,15 @@ class Container:
     """One container, as the server knows it."""
 
     __slots__ = (
+        "allowance",
         "app_name",
+        "asked_back",
         "control",
         "created_at",
         "data",
         "deadline",
         "enter",
+        "environment",
         "errors",
         "events",
         "fault",
@@ -37,6 +42,8 @@ class Container:
         "idle_since",
         "imported",
         "inputs_done",
+        "killed",
+        "let_go",
         "log_bytes",
         "next_seq",
         "pid",
@@ -58,6 +65,7 @@ class Container:
         self.id = new_id("ta")
         self.token = new_id("ct")
         self.pool = pool
+        self.allowance = Allowance()
         self.app_name = pool.function.app.name
         self.state = S.PENDING
         self.created_at = wall
@@ -65,8 +73,12 @@ class Container:
         self.data: LoopConnection | None = None
         self.control: LoopConnection | None = None
         self.running: dict[int, Input] = {}
-        """Inputs handed to it, oldest first; with ``max_inputs == 1`` the first runs and the others wait behind it."""
+        """Inputs handed to it, oldest first; of a serial pool the first runs and the others wait behind it."""
         self.next_seq = 0
+        self.asked_back: deque[frozenset[int]] = deque()
+        """Inputs that it was asked to give back, for each time that it has not answered yet."""
+        self.let_go: set[int] = set()
+        """Inputs taken off it while their code went on: what it still says of them counts for nothing."""
         self.started_at = now
         self.idle_since = now
         self.progress_at = 0.0
@@ -75,12 +87,16 @@ class Container:
         self.pid = 0
         self.enter: list[str] = []
         """See ``wire.messages.EnterContainer``."""
+        self.environment: dict[str, str] | None = None
+        """Its variables, where stored secrets are among them, from when they were read until it starts."""
         self.imported = False
         """Its start has cost what a start costs; what its constructor and hooks wait for is the user's."""
         self.was_ready = False
         self.fault = ""
         self.errors: list[str] = []
         self.stop_reason = ""
+        self.killed = False
+        """Its worker, or the next one, is to kill it."""
         self.start_told = False
         """Whether those who waited for its start have been told that it failed."""
         self.deadline: Timer | None = None

@@ -9,24 +9,36 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from greenroom.model.container_state import ContainerEvent, ContainerState
 from greenroom.model.errors import InvalidError, NotFoundError
 from greenroom.model.settings import Settings
+from greenroom.server.app_logs import AppLogs
 from greenroom.server.apps import App
 from greenroom.server.bundles import Bundles
 from greenroom.server.clock import Clock, LoopClock
 from greenroom.server.containers import Container
+from greenroom.server.deployments import Deployments
 from greenroom.server.disk import Disk
+from greenroom.server.durable import Durable
+from greenroom.server.firing import Firing
+from greenroom.server.images import Images
 from greenroom.server.lifecycle import Lifecycle
 from greenroom.server.machine import Machine
+from greenroom.server.peer_log import PeerLog
 from greenroom.server.peers import ClientPeer, Visitor
 from greenroom.server.pools import Function
 from greenroom.server.records import Records
+from greenroom.server.secrets import Secrets
 from greenroom.server.spawn import spawn_worker
+from greenroom.server.web import Web
 from greenroom.server.worker_peer import WorkerPeer
 from greenroom.wire.loop_connection import Turn
 from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
+
+if TYPE_CHECKING:
+    from greenroom.server.store.database import Database
 
 BACKLOG_LIMIT = 8 * 1024**2
 """Bytes of output that a client may leave unread before its containers' output waits in files."""
@@ -34,6 +46,8 @@ WORKER_END = 5.0
 """Seconds after its connection closed, from which on a worker that is still there is killed."""
 DRAIN = 10.0
 """Seconds that inputs may take to finish once the server was told to end."""
+ACCEPTS = 64
+"""Connections taken in one go, so that whoever opens them without end keeps nobody waiting."""
 CROWDED = 0.1
 """Seconds until connections are taken again after there were no descriptors left for one."""
 ALONE = 20.0
@@ -71,16 +85,34 @@ class Server:
         self.sandbox = WorkerReady("", "", "")
         """What the worker says that containers run in."""
         self.bundles = Bundles(home / "code")
+        self.images = Images()
+        self.images.settled = self._image_settled
+        self.secrets = Secrets(self)
+        self.lifecycle.can_start = lambda container: (
+            self.images.ready(container.pool.function.spec.image) and self.secrets.ready(container)
+        )
         self.apps: dict[str, App] = {}
         self._stopping: dict[str, list[tuple[ClientPeer, int]]] = {}
         """Who asked for the stop of a container, and the number of the request."""
         self.functions: dict[str, Function] = {}
         self.visitors: set[Visitor] = set()
+        self.strangers: dict[Visitor, None] = {}
+        """Those that haven't said who they are, oldest first."""
+        self.peer_log = PeerLog(self.log, loop.call_later)
         self.finished: asyncio.Future[None] = loop.create_future()
         self.disk = Disk(loop)
         self._records = Records(home / "containers")
         self.loop = loop
         self._listener: socket.socket | None = None
+        self.web = Web(self)
+        self.deployments = Deployments(self)
+        self.app_logs = AppLogs(self)
+        self.store: Database | None = None
+        """Where deployed apps and their calls are kept; None: this server ends with its programs."""
+        self.durable: Durable | None = None
+        """Its calls that are kept."""
+        self.firing: Firing | None = None
+        """Its schedules."""
         self._worker: WorkerPeer | None = None
         self._worker_pid = 0
         self._worker_losses = 0
@@ -94,6 +126,19 @@ class Server:
         print(f"greenroom server: {text}", file=sys.stderr, flush=True)
 
     # ---- beginning ----
+
+    def use_store(self, store: "Database", then: Callable[[], None]) -> None:
+        """Keep deployed apps and their calls there, and have again what an earlier server had; ``then`` is called once it is."""
+
+        def restored() -> None:
+            assert self.durable is not None
+            assert self.firing is not None
+            self.durable.restore()
+            self.firing.restore(list(self.deployments.current.values()))
+            then()
+
+        self.store, self.durable, self.firing = store, Durable(self, store), Firing(self, store)
+        self.deployments.restore(restored)
 
     def serve(self, listener: socket.socket, *, ephemeral: bool) -> None:
         """Take connections; an ephemeral server ends with its last client."""
@@ -113,11 +158,12 @@ class Server:
         self._worker = WorkerPeer(self, sock)
         self._worker_pid = pid
         self.lifecycle.worker = self._worker
+        self.images.use_worker(self._worker.connection.send)
         self.lifecycle.place()
 
     def _accept(self) -> None:
         assert self._listener is not None
-        while True:
+        for _ in range(ACCEPTS):
             try:
                 sock, _ = self._listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -152,13 +198,13 @@ class Server:
         except KeyError:
             raise NotFoundError(f"no app {app_id} runs on this server") from None
 
-    def create_app(self, app_id: str, name: str) -> None:
+    def create_app(self, app_id: str, name: str, replaces: str = "") -> None:
         """A new app, without functions yet."""
         if app_id in self.apps:
             raise InvalidError(f"the app {app_id} exists already")
         if self._ending is not None:
             raise InvalidError("this server is shutting down")
-        self.apps[app_id] = App(app_id, name)
+        self.apps[app_id] = App(app_id, name, replaces, self.lifecycle.clock.wall())
 
     def stop_app(
         self,
@@ -174,6 +220,7 @@ class Server:
         ``drain``: seconds in which inputs that run may finish before they are cancelled.
         """
         first = app.stopping is None
+        self.deployments.stop(app)
         app.stopping = app.stopping or []
         if request is not None:
             app.stopping.append(request)
@@ -184,13 +231,16 @@ class Server:
         if drain:
             self.lifecycle.clock.call_later(drain, lambda: self.stop_app(app, reason))
         for call in [c for c in self.lifecycle.calls.by_id.values() if c.pool.function.app is app]:
-            self.lifecycle.calls.cancel(call, f"the call was cancelled: {reason}", running=not drain)
+            if call.keeper is None or self._ending is None:  # else it goes on with the next server
+                self.lifecycle.calls.cancel(call, f"the call was cancelled: {reason}", running=not drain)
         for container in self._containers_of(app):
-            if kill and self._worker is not None and container.state is not ContainerState.PENDING:
+            if kill and container.state is not ContainerState.PENDING:
                 self.lifecycle.stop(container, "killed", cancel=True)
-                self._worker.kill(container)
+                self.lifecycle.kill(container)
             else:
-                self.lifecycle.stop(container, reason, cancel=not drain)
+                self.lifecycle.stop(
+                    container, reason, cancel=not drain, requeue=app.replaced or self._ending is not None
+                )
         self._maybe_stopped(app)
 
     def _containers_of(self, app: App) -> list[Container]:
@@ -200,11 +250,16 @@ class Server:
         if app.stopping is None or app.id not in self.apps or self._containers_of(app):
             return
         del self.apps[app.id]
+        if app.on_end is not None:
+            app.on_end()
+        self.images.forget(app)
+        self.web.withdraw(app)
         for function_id in app.functions:
             del self.functions[function_id]
         calls = self.lifecycle.calls.by_id
         for call in [c for c in calls.values() if c.pool.function.app is app]:
-            self.lifecycle.calls.drop(call, f"the app {app.name} has ended, and its calls with it")
+            if call.keeper is None:
+                self.lifecycle.calls.drop(call, f"the app {app.name} has ended, and its calls with it")
         for peer, rid in app.stopping:
             peer.send(Done(rid, {}))
         if self._ending is not None and not self.apps:
@@ -244,6 +299,7 @@ class Server:
 
     def _container_ended(self, container: Container) -> None:
         self.lifecycle.containers.forget(container)
+        self.app_logs.ended(container)
         for peer, rid in self._stopping.pop(container.id, ()):
             peer.send(Done(rid, {"reason": container.fault or container.stop_reason}))
         if container.pid:
@@ -253,6 +309,12 @@ class Server:
         for error in container.errors:
             app.tell(Notice(f"{container.pool.function.spec.name}: exit hook failed: {error}"))
         self._maybe_stopped(app)
+
+    def _image_settled(self, image_id: str, error: str) -> None:
+        """Containers may wait for it: for those of apps that had it, it was made again by another worker."""
+        if error:
+            self.lifecycle.unstartable(image_id, error)
+        self.lifecycle.place()
 
     def _record_written(self, done: Future[str]) -> None:
         if problem := done.result():
@@ -274,6 +336,7 @@ class Server:
     def worker_gone(self, reason: str) -> None:
         """The worker's connection closed: once its process has ended, there is another, or this server's end."""
         self.lifecycle.worker = self._worker = None
+        self.images.use_worker(None)
         pidfd = os.pidfd_open(self._worker_pid)
         # It has nothing left to do. Should it hang all the same, that must not hang us.
         late = self.loop.call_later(WORKER_END, signal.pidfd_send_signal, pidfd, signal.SIGKILL)
@@ -304,7 +367,7 @@ class Server:
         placed = [c for c in self.lifecycle.containers.live() if c.state is not ContainerState.PENDING]
         self._worker.adopt(placed)
         for container in placed:
-            self.lifecycle.stop(container, "its worker was lost", cancel=True, requeue=True)
+            self.lifecycle.adopted(container)
 
     # ---- ending ----
 
@@ -315,6 +378,8 @@ class Server:
                 self._ending.append(then)
             return
         self._ending = [then] if then is not None else []
+        if self.firing is not None:
+            self.firing.close()
         for app in list(self.apps.values()):
             self.stop_app(app, f"the server shuts down: {reason}", drain=drain)
         if not self.apps:
@@ -339,8 +404,15 @@ class Server:
         if self._listener is not None:
             self.loop.remove_reader(self._listener)
             self._listener.close()
+        self.web.close()
         for visitor in list(self.visitors):
             visitor.connection.close()
+        if self.store is not None:
+            self.store.close(self._clear)
+        else:
+            self._clear()
+
+    def _clear(self) -> None:
         self.disk.do(lambda: shutil.rmtree(self.run, ignore_errors=True), self._cleared)
 
     def _cleared(self, done: Future[None]) -> None:

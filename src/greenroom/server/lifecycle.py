@@ -5,21 +5,23 @@ The state itself is changed by ``containers.py`` alone; inputs by ``calls.py`` a
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from greenroom.model.container_state import ContainerEvent, ContainerState
 from greenroom.model.settings import Settings
-from greenroom.server.admission import Refusal, admit
 from greenroom.server.calls import Calls, Input
 from greenroom.server.clock import Clock
 from greenroom.server.containers import Container, Containers
 from greenroom.server.machine import Machine
+from greenroom.server.placing import Placing
 from greenroom.server.pools import STUCK_AFTER, Pool
 from greenroom.wire.messages import Interrupt, Revoke, Status, Stop
 from greenroom.wire.payload import Payload
 
 E, S = ContainerEvent, ContainerState
 
+Result = tuple[int, str, Payload]
+"""Of an input that runs: its number in its container, how it ended, and with what."""
 KILLED = "killed"
 """What a worker says of a container that it was told to kill."""
 SLACK = 5.0
@@ -47,17 +49,16 @@ class Lifecycle:
     ) -> None:
         self.clock = clock
         self.settings = settings
-        self.max_starting = settings.max_starting or max(2, machine.cores + machine.cores // 2)
-        self._machine = machine
         self.containers = Containers(clock, publish)
         self.calls = Calls(clock, self._interrupt_input)
-        self._short = False
-        """Some container waits for what others have."""
+        self.placing = Placing(self, machine)
         self.worker: Worker | None = None
         self.ended: Callable[[Container], None] = lambda container: None
         """Called once a container has ended and its inputs are settled."""
         self.say: Callable[[Container, str], None] = lambda container, text: None
         """Called with a line that whoever waits for a container should read."""
+        self.can_start: Callable[[Container], bool] = lambda container: True
+        """Whether the image and the secrets that a container needs are there; until then it stays PENDING."""
         self._loop = asyncio.get_running_loop()
 
     # ---- beginning ----
@@ -70,42 +71,25 @@ class Lifecycle:
         return container
 
     def place(self) -> None:
-        """Start pending containers, oldest first, as far as the machine has room, and not too many at once."""
-        waiting = [c for c in self.containers.by_id.values() if c.state is S.PENDING]
-        if self.worker is None or not waiting:
-            return
-        starting = sum(1 for c in self.containers.by_id.values() if c.starting)
-        held = [c.need for c in self.containers.by_id.values() if c.live and c.state is not S.PENDING]
-        admitted, refusals = admit([self._machine.fit(c.need) for c in waiting], held, self._machine.capacity)
-        for place in admitted[: max(0, self.max_starting - starting)]:
-            container = waiting[place]
-            container.started_at = self._loop.time()
-            self.containers.change(container, E.PLACED)
-            limit = container.pool.function.spec.startup_timeout
-            container.arm(self.clock.call_later(limit, lambda c=container: self._startup_expired(c)))  # type: ignore[misc]
-            self.worker.start(container)
-        self._short = bool(refusals)
-        for refusal in refusals:
-            self._make_room(waiting[refusal.place], refusal)
+        """Start pending containers, as far as there is room."""
+        if self.worker is not None:
+            self.placing.place()
 
-    def _make_room(self, container: Container, refusal: Refusal) -> None:
-        """It has to wait: what is idle goes, as far as what ends already isn't enough; else the user is told."""
-        resource, spec, pool = refusal.resource, container.pool.function.spec, container.pool
-        if not pool.is_short:
-            return  # it is to spare, and takes nothing from anybody
-        asked = getattr(self._machine.fit(container.need), resource)
-        having = [c for c in self.containers.live() if getattr(c.need, resource)]
-        coming = refusal.free + sum(getattr(c.need, resource) for c in having if c.state is S.EXITING)
-        idle = [c for c in having if c.state is S.IDLE and c.pool is not pool]
-        for other in sorted(idle, key=lambda c: c.idle_since):
-            if coming >= asked:
-                return
-            if other.pool.can_spare_one:
-                coming += getattr(other.need, resource)
-                self.stop(other, f"idle, and {spec.name} needs its {resource}")
-        if coming < asked:
-            unit = " MiB of memory" if resource == "memory" else " cores"
-            self.say(container, f"{spec.name} waits: it asks for {asked:g}{unit}, and {refusal.free:g} are free")
+    def start(self, container: Container) -> None:
+        """There is room for it: its start begins, and the time that it may take."""
+        assert self.worker is not None
+        container.started_at = self._loop.time()
+        self.containers.change(container, E.PLACED)
+        limit = container.pool.function.spec.startup_timeout
+        container.arm(self.clock.call_later(limit, lambda: self._startup_expired(container)))
+        self.worker.start(container)
+
+    def unstartable(self, image_id: str, why: str) -> None:
+        """The containers that wait for an image won't get it."""
+        for container in self.containers.live():
+            if container.state is S.PENDING and container.pool.function.spec.image == image_id:
+                container.fault = f"has no image: {why}"
+                self.gone(container, container.fault, started=False)
 
     def connected(self, container: Container) -> None:
         """Both of the agent's connections are there."""
@@ -145,14 +129,14 @@ class Lifecycle:
         self.containers.change(container, E.FAULT, f"{step}: {text}")
         container.fault = f"{step}: {text}"
         self._expect_end(container)
-        self._fail_start(container, Status.ERROR, "", payload)
+        self._fail_start(container, Status.ERROR, f"{step}: {text}", payload)
 
     def _fail_start(self, container: Container, status: str, detail: str, payload: Payload) -> None:
         """The inputs that wait for this container fail; unless another one of their pool is at work."""
         container.start_told = True
         pool = container.pool
-        pool.note_failed_start()
-        if not any(c.entered for c in pool.containers):
+        pool.note_failed_start(detail)
+        if not any(c.entered for c in pool.containers) and pool.gives_up():
             self.calls.fail_queued(pool.take_queue(), status, detail, payload)
             for other in list(pool.containers):
                 if other.state is S.PENDING:
@@ -160,26 +144,30 @@ class Lifecycle:
 
     # ---- inputs in a container ----
 
-    def results(self, container: Container, items: list[list[Any]], payloads: list[Payload]) -> None:
-        """Inputs came back: ``[[seq, status, detail], …]``."""
-        running = container.running
-        taken: list[tuple[Input, str, str, Payload]] = []
-        for (seq, status, detail), payload in zip(items, payloads, strict=True):
-            item = running.pop(seq, None)
-            if item is not None:
-                taken.append((item, status, detail, payload))
-        if taken:
-            self.calls.results(taken)
-            container.pool.took_results(container, len(taken))
+    def results(self, container: Container, results: list[Result]) -> None:
+        """Inputs came back, each of which ran."""
+        if results:
+            running = container.running
+            self.calls.results([(running.pop(seq), status, payload) for seq, status, payload in results])
+            container.pool.took_results(container, len(results))
         if container.pool.function.spec.single_use and container.inputs_done:
             self.stop(container, "single use")
         self._maybe_done(container)
 
     def settle(self, container: Container, begun: int, finished: list[int], payloads: list[Payload]) -> None:
-        """Of a container that has ended: what it had finished without having said so, and which input it had begun last."""
-        if finished:
-            self.results(container, [[seq, Status.OK, ""] for seq in finished], payloads)
-        if begun >= 0 and container.pool.function.spec.max_inputs == 1:
+        """Of a container that has ended: what it had finished without having said so, and which input it had begun last.
+
+        Both were read from memory that the user's code may have written to: what can't be so is left out.
+        """
+        returned = dict(zip(finished, payloads, strict=True))
+        results = [
+            (seq, Status.OK, returned[seq])
+            for seq, item in container.running.items()
+            if seq in returned and item.call.shape != "generator"
+        ]
+        if results:
+            self.results(container, results)
+        if begun >= 0 and container.pool.serial:
             for seq, item in container.running.items():
                 item.started_at = (item.started_at or self.clock.now()) if seq == begun else None
 
@@ -195,7 +183,7 @@ class Lifecycle:
         if container.state is S.RUNNING:
             self.containers.change(container, E.INPUTS_DONE)
             container.pool.became_idle()
-            if self._short:
+            if self.placing.short:
                 self.place()
         elif container.state is S.DRAINING:
             self.containers.change(container, E.INPUTS_DONE)
@@ -206,7 +194,7 @@ class Lifecycle:
         if container.timeout_timer is None:
             timeout = container.pool.function.spec.timeout
             container.timeout_timer = self.clock.call_later(timeout, lambda: self._check_timeouts(container))
-        if container.watch is None and len(container.running) > 1 and container.pool.function.spec.max_inputs == 1:
+        if container.watch is None and len(container.running) > 1 and container.pool.serial:
             container.watch = self._loop.call_later(STUCK_AFTER, lambda: self._check_progress(container))
 
     def _check_timeouts(self, container: Container) -> None:
@@ -234,7 +222,7 @@ class Lifecycle:
         quiet = self._loop.time() - container.progress_at
         if quiet >= STUCK_AFTER and not container.slow and container.control is not None:
             container.slow = True
-            container.control.send(Revoke(list(container.running)[1:]))
+            self._ask_back(container, list(container.running)[1:])
         wait = max(0.005, STUCK_AFTER - quiet)
         container.watch = self._loop.call_later(wait, lambda: self._check_progress(container))
 
@@ -262,9 +250,11 @@ class Lifecycle:
             if container.state is not S.EXITING:
                 self.containers.change(container, E.FAULT, reason)
             container.fault = reason
-            self._kill(container)
+            self.kill(container)
             return
         item = container.running.pop(seq, None)
+        if item is not None:
+            container.let_go.add(seq)
         self.stop(container, f"{what} did not stop within {grace:g} s of its cancellation", cancel=False)
         if item is not None:
             self.calls.crashed([item], "its thread did not stop")
@@ -280,7 +270,7 @@ class Lifecycle:
             container.stop_reason = reason
         before = container.state
         if before is S.DRAINING and cancel:
-            self._cancel_inputs(container, "cancel")
+            self._cancel_inputs(container, "requeue" if requeue else "cancel")
         if before in (S.DRAINING, S.EXITING):
             return
         self.containers.change(container, E.STOP, reason)
@@ -289,7 +279,7 @@ class Lifecycle:
             return
         if before is S.STARTING:
             # No user code has run: nothing is owed.
-            self._kill(container)
+            self.kill(container)
             return
         if before is S.ENTERING:
             self._tell_to_stop(container)
@@ -311,24 +301,30 @@ class Lifecycle:
         """Interrupt what a draining container runs."""
         for item in container.running.values():
             if not item.doom:
-                item.doom = doom
+                # No container comes to an app that ends; but what is kept goes on with another server.
+                item.doom = "cancel" if item.call.pool.closed and item.call.keeper is None else doom
                 self._interrupt_input(item)
         limit = self.settings.cancel_grace + SLACK
         container.arm(self.clock.call_later(limit, lambda: self._drain_expired(container)))
 
     def _give_back_waiting(self, container: Container) -> None:
-        waiting = [seq for seq, item in container.running.items() if item.started_at is None]
-        if waiting and container.control is not None:
-            container.control.send(Revoke(waiting))
+        self._ask_back(container, [seq for seq, item in container.running.items() if item.started_at is None])
+
+    def _ask_back(self, container: Container, seqs: list[int]) -> None:
+        """It answers with one ``Returned``: those of them that it has not begun."""
+        if seqs and container.control is not None:
+            container.asked_back.append(frozenset(seqs))
+            container.control.send(Revoke(seqs))
 
     def _drain_expired(self, container: Container) -> None:
         if container.state is not S.DRAINING:
             return
         self.containers.change(container, E.GRACE_EXPIRED, "its inputs did not end in time")
-        self._kill(container)
+        self.kill(container)
 
-    def _kill(self, container: Container) -> None:
-        """SIGKILL it; without a worker it is the next one's to find."""
+    def kill(self, container: Container) -> None:
+        """SIGKILL it; without a worker the next one will."""
+        container.killed = True
         if self.worker is not None:
             self.worker.kill(container)
 
@@ -343,6 +339,15 @@ class Lifecycle:
         if self.worker is not None:
             self.worker.kill_after(container, self.settings.cancel_grace + self.settings.exit_grace + SLACK)
 
+    def adopted(self, container: Container) -> None:
+        """A new worker has it: what the last one was told of its end may not have been done."""
+        if container.killed:
+            self.kill(container)
+        elif container.state is S.EXITING:
+            self._expect_end(container)
+        else:
+            self.stop(container, "its worker was lost", cancel=True, requeue=True)
+
     def fault(self, container: Container, reason: str) -> None:
         """Something is wrong with it: it must end, in order if it can."""
         if not container.live or container.state is S.EXITING:
@@ -353,7 +358,7 @@ class Lifecycle:
         if before is S.PENDING:
             self._settle(container)
         elif before is S.STARTING:
-            self._kill(container)
+            self.kill(container)
         else:
             self._tell_to_stop(container)
             self._expect_end(container)
@@ -368,6 +373,7 @@ class Lifecycle:
         """Exit hooks are about to run."""
         if container.state is S.DRAINING:
             self.containers.change(container, E.GRACE_EXPIRED, "the agent went on to its exit hooks")
+            self._expect_end(container)
 
     def gone(self, container: Container, reason: str, started: bool) -> None:
         """The worker says that nothing of it is left."""

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ProtocolError
 from greenroom.server.containers import Container
-from greenroom.server.messages import Handler
+from greenroom.server.messages import Handler, only_payload
+from greenroom.wire import image_messages as im
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
-from greenroom.wire.payload import Payload
+from greenroom.wire.payload import Payload, in_memory
 
 if TYPE_CHECKING:
     from greenroom.server.core import Server
@@ -25,6 +26,9 @@ class WorkerPeer:
             m.ContainerStarted: self._started,
             m.ContainerLog: self._container_log,
             m.ContainerEnded: self._ended,
+            im.ImageStep: server.images.on_step,
+            im.ImageLog: self._image_log,
+            im.ImageMade: server.images.on_made,
         }
 
     # ---- what it is told ----
@@ -35,20 +39,24 @@ class WorkerPeer:
         server.say_what_is_missing(function)
         spec = function.spec
         settings = server.settings
+        made = server.images.made(function.app, spec.image) if spec.image else {}
         begin = {
             "container_id": container.id,
             "token": container.token,
             "socket": server.socket_path,
             "app_id": spec.app_id,
-            "spec": spec._replace(environment={}).to_json(),
+            "spec": spec._replace(environment={}, secrets=[]).to_json(),
             "code": "",
             "exit_grace": settings.exit_grace,
             "cancel_grace": settings.cancel_grace,
             "max_payload": settings.max_payload,
             "inline_limit": settings.inline_limit,
         }
+        environment, container.environment = container.environment, None
+        if environment is None:
+            environment = spec.environment
         self.connection.send(
-            m.StartContainer(container.id, begin, spec.environment, spec.bundle, list(spec.limits), []),
+            m.StartContainer(container.id, begin, environment, spec.bundle, list(spec.limits), made, []),
             [function.definition, container.pool.binding],
         )
 
@@ -88,15 +96,23 @@ class WorkerPeer:
             container.pid, container.enter = message.pid, message.enter
 
     def _container_log(self, message: m.ContainerLog, payloads: list[Payload]) -> None:
-        container = self._container(message.container_id)
+        container, output = self._container(message.container_id), only_payload(message, payloads)
         if container is None:
             return
-        container.log_bytes += len(payloads[0])
+        container.log_bytes += len(output)
         function = container.pool.function
-        function.app.tell(m.Log(container.id, function.spec.name, []), payloads)
+        function.app.tell(m.Log(container.id, function.spec.name, []), [output])
+        if function.app.version:
+            self._server.app_logs.add(container, in_memory(output))
         self._server.mind_backlog(function.app)
 
+    def _image_log(self, message: im.ImageLog, payloads: list[Payload]) -> None:
+        for app in self._server.images.on_log(message, payloads):
+            self._server.mind_backlog(app)
+
     def _ended(self, message: m.ContainerEnded, payloads: list[Payload]) -> None:
+        if len(message.finished) != len(payloads):
+            raise ProtocolError(f"{len(message.finished)} inputs had finished, with {len(payloads)} results")
         if (container := self._container(message.container_id)) is not None:
             # What it still said may wait behind what the worker says: its connections are not the worker's.
             for connection in (container.data, container.control):

@@ -20,6 +20,7 @@ class HeldClock:
 
     def __init__(self) -> None:
         self._now = 1_000_000.0
+        self._set = 0.0
         self._due: list[tuple[float, int, _Timer]] = []
         self._count = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -34,7 +35,11 @@ class HeldClock:
 
     def wall(self) -> float:
         """Seconds since 1970, as far as a held clock knows."""
-        return self._now
+        return self._now + self._set
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the date and time, as somebody or a long sleep may do: no other time passes."""
+        self._set = seconds - self._now
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> _Timer:
         """Call back once the clock has been advanced by ``delay`` seconds."""

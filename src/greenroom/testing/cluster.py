@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
-import shutil
 import socket
 import tempfile
 import threading
@@ -22,7 +22,10 @@ from greenroom.sdk.address import Address, configure, configured
 from greenroom.server.core import Server
 from greenroom.server.machine import this_machine
 from greenroom.server.spawn import spawn_worker
+from greenroom.server.store.database import Database
+from greenroom.server.store.file import NAME
 from greenroom.testing.clock import HeldClock
+from greenroom.worker.removal import remove_tree
 
 T = TypeVar("T")
 
@@ -33,12 +36,15 @@ class Cluster:
     Args:
         hold: the server's clock stands still until ``clock.advance(seconds)``.
         settings: as ``GREENROOM_*`` would set them.
+        home: a state directory that stays, with the images that have been built in it; else one of its own. Its path must
+            be short: a socket's has at most 107 bytes.
     """
 
-    def __init__(self, *, hold: bool = False, settings: Settings | None = None) -> None:
+    def __init__(self, *, hold: bool = False, settings: Settings | None = None, home: Path | None = None) -> None:
         self.settings = settings or Settings()
-        self.home = Path(tempfile.mkdtemp(prefix="gr-"))
-        self.run = self.home / "run" / "test"
+        self._stays = home is not None
+        self.home = home or Path(tempfile.mkdtemp(prefix="gr-"))
+        self.run = self.home / "run" / new_id("test")
         self.clock = HeldClock()
         self._machine = this_machine()
         self._hold = hold
@@ -59,7 +65,7 @@ class Cluster:
         self._thread.start()
         self._ready.wait()
         if self._failed is not None:
-            shutil.rmtree(self.home, ignore_errors=True)
+            self._clear()
             raise self._failed
         assert self._server is not None
         self._before = configured()
@@ -71,7 +77,10 @@ class Cluster:
         with contextlib.suppress(InvalidError):  # it was told to end before
             self.on_server(lambda server: server.shut_down("the test is over"))
         self._thread.join()
-        shutil.rmtree(self.home, ignore_errors=True)
+        self._clear()
+
+    def _clear(self) -> None:
+        remove_tree(self.run if self._stays else self.home)
 
     def _main(self) -> None:
         try:
@@ -99,11 +108,17 @@ class Cluster:
                 lock=lock,
                 clock=self.clock if self._hold else None,
             )
+            # Its own: several clusters may share a home, for its images.
+            opening = functools.partial(Database, self.run / NAME, self._loop, server.log)
+            store = await self._loop.run_in_executor(None, opening)
             server.use_worker(*spawn_worker(str(self.home), str(self.run), lock, self.settings.environment()))
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(server.socket_path)
             listener.listen(1024)
             server.serve(listener, ephemeral=False)
+            restored: asyncio.Future[None] = self._loop.create_future()
+            server.use_store(store, lambda: restored.set_result(None))
+            await restored
         except BaseException as error:  # noqa: BLE001 - raised where the cluster is entered
             self._failed = error
             return

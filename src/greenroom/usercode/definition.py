@@ -80,11 +80,17 @@ class FunctionDefinition(NamedTuple):
 
 
 def describe_class(
-    cls: Any, *, enable_memory_snapshot: bool = False, retries: bool = False, warn: bool = False
+    cls: Any,
+    *,
+    enable_memory_snapshot: bool = False,
+    retries: bool = False,
+    unbatchable: str = "",
+    warn: bool = False,
 ) -> ClassDefinition:
     """Read a class.
 
     Args:
+        unbatchable: an option of its that goes with no ``@batched`` method.
         warn: warn of what is deprecated or surprising, unless this is a container: it has been said at home.
 
     Raises:
@@ -118,6 +124,7 @@ def describe_class(
     methods = {name: _as_method(name, found) for name, (marks, found) in members.items() if _is_method(marks, found)}
     web = {name: marks.web for name, (marks, _) in members.items() if marks.web is not None}
     batched = next((found.marks.batched for found in methods.values() if found.marks.batched), None)
+    generators = any(found.is_generator for found in methods.values())
     parameters = _parameters(cls)
     own = vars(cls).get("__greenroom_marks__")
     called = [getattr(cls, name) for name in (*enter_snap, *enter, *exits)]
@@ -136,6 +143,7 @@ def describe_class(
         any(map(is_async, called)) or any(found.is_async for found in methods.values()),
     )
     _check_class(definition, enable_memory_snapshot)
+    _check_batched(cls.__name__, definition, unbatchable or ("is_generator=" if generators else ""))
     if retries and web:
         raise InvalidError(_retries_of_web(f"{cls.__name__}.{next(iter(web))}"))
     return definition
@@ -213,16 +221,31 @@ def _check_class(definition: ClassDefinition, enable_memory_snapshot: bool) -> N
     if definition.enter_snap and not enable_memory_snapshot:
         hook = definition.enter_snap[0]
         raise InvalidError(f"{name}.{hook} is enter(snap=True): add enable_memory_snapshot=True to @app.cls")
+    if definition.build and definition.has_constructor and definition.needs_arguments:
+        raise InvalidError(
+            f"{name}.{definition.build[0]} is a @build hook, which runs without constructor arguments, and {name}.__init__ "
+            "needs some: give them defaults, or use parameter()"
+        )
     if definition.batched and len(definition.methods) + len(definition.web) > 1:
         raise InvalidError(
             f"{name} has other methods beside its @batched one: a batched method stands alone in its class"
         )
+
+
+def _check_batched(name: str, definition: "ClassDefinition | FunctionDefinition", unbatchable: str) -> None:
     if definition.batched and definition.concurrent:
         raise InvalidError(f"{name} is both @batched and @concurrent: choose one")
+    if definition.batched and unbatchable:
+        raise InvalidError(f"{name} is @batched, which does not go with {unbatchable}: leave that out")
 
 
-def describe_function(function: Any, *, schedule: bool = False, retries: bool = False) -> FunctionDefinition:
+def describe_function(
+    function: Any, *, schedule: bool = False, retries: bool = False, unbatchable: str = ""
+) -> FunctionDefinition:
     """Read a function.
+
+    Args:
+        unbatchable: an option of its that goes with no ``@batched``.
 
     Raises:
         InvalidError: it is a class, a method or a hook, or its decorators contradict each other.
@@ -245,11 +268,17 @@ def describe_function(function: Any, *, schedule: bool = False, retries: bool = 
         raise InvalidError(
             f"{qualname} has a schedule and needs {', '.join(required)}: a schedule calls it without arguments"
         )
+    if schedule and marks.web is not None:
+        raise InvalidError(f"{qualname} is a web endpoint with a schedule: give the schedule a function of its own")
+    if schedule and is_generator(function):
+        raise InvalidError(f"{qualname} is a generator with a schedule: nobody would take what it yields")
     if retries and marks.web is not None:
         raise InvalidError(_retries_of_web(qualname))
-    return FunctionDefinition(
+    definition = FunctionDefinition(
         function, is_async(function), is_generator(function), marks.web, marks.concurrent, marks.batched
     )
+    _check_batched(qualname, definition, unbatchable)
+    return definition
 
 
 def _retries_of_web(name: str) -> str:

@@ -11,8 +11,9 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from greenroom.model.errors import RemoteError
+from greenroom.model.versions import group, parts_of_group, qualname
 from greenroom.usercode.frames import at_home, is_event_loop, is_ours
-from greenroom.usercode.serialization import PROTOCOL
+from greenroom.usercode.serialization import PROTOCOL, ByValue
 
 _Frame = tuple[str, int, str, int]
 """File, line, qualified name, first line of the code."""
@@ -43,15 +44,15 @@ def _pack(error: BaseException, seen: set[int]) -> dict[str, Any]:
         other = getattr(error, name)
         if other is not None and id(other) not in seen:
             packed[name] = _pack(other, seen)
-    if isinstance(error, BaseExceptionGroup):
-        packed["message"] = error.message
-        packed["group"] = [_pack(member, seen) for member in error.exceptions]
+    if (parts := parts_of_group(error)) is not None:
+        packed["message"] = parts[0]
+        packed["group"] = [_pack(member, seen) for member in parts[1]]
     return packed
 
 
 def _packed_frame(step: TracebackType, file: str) -> _Frame:
     code = step.tb_frame.f_code
-    return file, step.tb_lineno, code.co_qualname, code.co_firstlineno
+    return file, step.tb_lineno, qualname(code), code.co_firstlineno
 
 
 def _notes(error: BaseException) -> list[str]:
@@ -76,7 +77,7 @@ def _try_pickle(error: BaseException) -> bytes | None:
     for name in ("pickle", "cloudpickle"):
         try:
             module = __import__(name)
-            data: bytes = module.dumps(error, PROTOCOL)
+            data: bytes = module.dumps(ByValue(error) if name == "cloudpickle" else error, PROTOCOL)
             if isinstance(pickle.loads(data), type(error)):
                 return data
         except Exception:  # noqa: BLE001, S112 - what can't be pickled travels as its text
@@ -100,7 +101,7 @@ def is_remote(error: BaseException) -> bool:
 def _unpack(packed: dict[str, Any]) -> BaseException:
     error = _remade(packed)
     if packed["notes"] and not isinstance(getattr(error, "__notes__", None), list):
-        error.__notes__ = packed["notes"]
+        setattr(error, "__notes__", packed["notes"])  # noqa: B010 - 3.10 has no such attribute
     error.__traceback__ = make_traceback(packed["frames"])
     for name in ("__cause__", "__context__"):
         if name in packed:
@@ -111,21 +112,23 @@ def _unpack(packed: dict[str, Any]) -> BaseException:
 
 def _remade(packed: dict[str, Any]) -> BaseException:
     """The exception itself. A group is made anew of its members: each has causes and a traceback of its own."""
+    text = f"{packed['type']}: {packed['text']}" if packed["text"] else packed["type"]
     if packed["type"] in ("ExceptionGroup", "BaseExceptionGroup"):
-        return BaseExceptionGroup(packed["message"], [_unpack(member) for member in packed["group"]])
+        return _group(packed["message"], packed) or RemoteError(text)
     try:
         loaded = pickle.loads(packed["pickle"]) if packed["pickle"] is not None else None
     except Exception:  # noqa: BLE001 - its type isn't here
         loaded = None
     if isinstance(loaded, BaseException):
-        if isinstance(loaded, BaseExceptionGroup):
-            for member, inner in zip(loaded.exceptions, packed["group"], strict=False):
+        if (parts := parts_of_group(loaded)) is not None:
+            for member, inner in zip(parts[1], packed["group"], strict=False):
                 member.__traceback__ = make_traceback(inner["frames"])
         return loaded
-    text = f"{packed['type']}: {packed['text']}" if packed["text"] else packed["type"]
-    if "group" in packed:
-        return BaseExceptionGroup(text, [_unpack(member) for member in packed["group"]])
-    return RemoteError(text)
+    return ("group" in packed and _group(text, packed)) or RemoteError(text)
+
+
+def _group(message: str, packed: dict[str, Any]) -> BaseException | None:
+    return group(message, [_unpack(member) for member in packed["group"]])
 
 
 def make_traceback(frames: list[_Frame]) -> TracebackType | None:
@@ -146,8 +149,12 @@ _RAISE = next(at for at in range(0, len(_template.co_code), 2) if _template.co_c
 
 
 def _all_in_line(line: int) -> bytes:
-    """A table of locations (``Objects/locations.md`` of CPython, entries of kind 13) that has all of the template's code
-    so many lines after the first, in no column."""
+    """A table of locations (``Objects/locations.md`` of CPython, entries of kind 13; of 3.10, ``Objects/lnotab_notes.txt``) that
+    has all of the template's code so many lines after the first, in no column."""
+    if sys.version_info < (3, 11):
+        step = 127 if line >= 0 else -127
+        count, rest = divmod(abs(line), 127)
+        return bytes([0, step & 255]) * count + bytes([len(_template.co_code), (rest if line >= 0 else -rest) & 255])
     delta, table = line << 1 if line >= 0 else (-line << 1) | 1, b""
     for start in range(0, len(_template.co_code) // 2, 8):
         table += bytes([0x80 | 13 << 3 | min(8, len(_template.co_code) // 2 - start) - 1])
@@ -162,10 +169,11 @@ def _frame(frame: _Frame) -> FrameType:
     code: CodeType = _template.replace(
         co_filename=filename,
         co_name=name.rpartition(".")[2],
-        co_qualname=name,
         co_firstlineno=first,
         co_linetable=_all_in_line(line - first),
     )
+    if sys.version_info >= (3, 11):
+        code = code.replace(co_qualname=name)
     try:
         exec(code, {"made": _FrameMade(), "__file__": filename, "__name__": name})  # noqa: S102 - our own two words
     except _FrameMade as carrier:
@@ -193,8 +201,8 @@ def hide_own_frames(error: BaseException) -> None:
                 kept = TracebackType(kept, _frame(_packed_frame(step, file)), _RAISE, line)
         current.__traceback__ = kept
         pending += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            pending += current.exceptions
+        if (parts := parts_of_group(current)) is not None:
+            pending += parts[1]
 
 
 def _visible(error: BaseException) -> list[tuple[TracebackType, str]]:

@@ -116,6 +116,9 @@ class _Missing:
     def __repr__(self) -> str:
         return "<no default>"
 
+    def __reduce__(self) -> str:
+        return "MISSING"  # the one there is, wherever a class that travels by value arrives
+
 
 MISSING: Any = _Missing()
 
@@ -270,7 +273,11 @@ def concurrent(*args: Any, max_inputs: int = 0, target_inputs: int | None = None
 def batched(*args: Any, max_batch_size: int = 0, wait_ms: int = -1, **unknown: Any) -> Callable[[F], F]:
     """Gather inputs into lists of up to ``max_batch_size``, waiting up to ``wait_ms`` milliseconds.
 
-    On a function, or on the one method of a class, which need not be a ``@method()`` too.
+    On a function, or on the one method of a class, which need not be a ``@method()`` too. It takes a list for each of its
+    parameters, all of one length, and returns a list of that length; it is called with one input, and gives one result.
+
+    Raises:
+        InvalidError: on a generator, a lifecycle hook, a web endpoint.
     """
     _no_parentheses("batched", args)
     _unknown("batched", unknown, "max_batch_size=, wait_ms=")
@@ -284,6 +291,10 @@ def batched(*args: Any, max_batch_size: int = 0, wait_ms: int = -1, **unknown: A
         if marks.is_hook or marks.web is not None:
             what = "a lifecycle hook" if marks.is_hook else "a web endpoint"
             raise InvalidError(f"@batched on {given.__qualname__}, which is {what}: give it a function of its own")
+        if is_generator(given):
+            raise InvalidError(
+                f"@batched on {given.__qualname__}, which is a generator: return a list, an element an input"
+            )
         return _mark("batched", given, batched=Batched(max_batch_size, wait_ms))
 
     return decorate
@@ -301,6 +312,17 @@ def _on_class_or_function(decorator: str, given: Any, **changes: Any) -> Any:
 
 
 # ---- web endpoints: recorded and checked; they are served by a later version ----
+
+
+def _is_label(text: str) -> bool:
+    plain = text.replace("-", "a")
+    return (
+        0 < len(text) <= 63
+        and text[0] != "-" != text[-1]
+        and plain.isascii()
+        and plain.isalnum()
+        and text == text.lower()
+    )
 
 
 def _web(decorator: str, kind: str, args: tuple[Any, ...], options: dict[str, Any]) -> Callable[[F], F]:
@@ -412,6 +434,10 @@ def web_server(
 
 
 def _address(label: str | None, requires_proxy_auth: bool, custom_domains: Any) -> dict[str, Any]:
+    if label is not None and (not isinstance(label, str) or not _is_label(label)):
+        raise InvalidError(
+            f"label={label!r:.80} can't be a part of a URL and of a host's name: use a-z, 0-9 and - between them, up to 63"
+        )
     return {"label": label, "requires_proxy_auth": requires_proxy_auth, "custom_domains": custom_domains}
 
 

@@ -17,8 +17,12 @@ _SUBMODULES = {
     "queue", "retries", "runner", "running_app", "sandbox", "schedule", "scheduler_placement", "secret", "server", "serving",
     "snapshot", "stream_type", "token_flow", "types", "volume", "workspace",
 }  # fmt: skip
-_NOT_AT_THE_TOP = {"Obj": "greenroom.sdk.cls", "LocalEntrypoint": "greenroom.sdk.entrypoint"}
+_NOT_AT_THE_TOP = {"Obj": "greenroom.sdk.cls", "LocalEntrypoint": "greenroom.sdk.entrypoint",
+                   "Schedule": "greenroom.sdk.schedule"}  # fmt: skip
 """Public names that Modal has in a submodule alone, and where ours are."""
+
+_BROUGHT = "/.greenroom"
+"""Where an image with a root of its own has greenroom, whose Python doesn't look there by itself."""
 
 
 class _Finder:
@@ -88,5 +92,6 @@ def install() -> None:
     if shim not in sys.path:
         sys.path.insert(1, shim)  # after the program's own files, before all that is installed
     if inside() is not None:
-        others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != shim]
-        os.environ["PYTHONPATH"] = os.pathsep.join([shim, *others])
+        ours = [shim, *([_BROUGHT] if shim.startswith(_BROUGHT + os.sep) else [])]
+        others = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in ours]
+        os.environ["PYTHONPATH"] = os.pathsep.join([*ours, *others])

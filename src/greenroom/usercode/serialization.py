@@ -5,6 +5,7 @@ gets it when something was sent by value).
 """
 
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -52,12 +53,43 @@ def dump(value: Any, new_writer: Callable[[], W], by_value: bool = False) -> W:
         raise SerializationError(_explain(value, first)) from first
     writer = new_writer()
     try:
-        cloudpickle.Pickler(writer, PROTOCOL).dump(value)
+        cloudpickle.Pickler(writer, PROTOCOL).dump(ByValue(value))
     except Error:
         raise
     except Exception as error:
         raise SerializationError(_explain(value, error)) from error
     return writer
+
+
+class ByValue:
+    """A value with code in it, which is one minor version's: as the value itself where it is loaded, and refused by another."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _by_value, (_Version(), self._value)
+
+
+class _Version:
+    """Comes before the value, and is looked at before any of that is loaded."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _check_version, (list(sys.version_info[:2]),)
+
+
+def _check_version(version: list[int]) -> None:
+    ours = list(sys.version_info[:2])
+    if version != ours:
+        there, here = (".".join(map(str, numbers)) for numbers in (version, ours))
+        raise DeserializationError(
+            f"a value arrived that has code of Python {there} in it, and here is {here}: use the same Python on both sides, or "
+            "define what it is made of in a file"
+        )
+
+
+def _by_value(version: None, value: Any) -> Any:
+    return value
 
 
 def _explain(value: Any, error: Exception) -> str:
@@ -94,6 +126,8 @@ def load(source: Any) -> Any:
     """
     try:
         return pickle.loads(source) if isinstance(source, bytes) else pickle.load(source)
+    except DeserializationError:
+        raise
     except ModuleNotFoundError as error:
         raise DeserializationError(
             f"a value arrived that needs the module {error.name!r}, which can't be imported here"

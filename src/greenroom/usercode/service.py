@@ -12,6 +12,7 @@ from types import MethodType
 from typing import Any
 
 from greenroom.model.errors import InvalidError
+from greenroom.model.versions import add_note
 from greenroom.usercode.definition import ClassDefinition, ParameterInfo, a
 from greenroom.usercode.hooks import MISSING, Method
 
@@ -89,7 +90,7 @@ class Service:
                         yield result
                 except BaseException as error:
                     self.failed_step = name
-                    error.add_note(f"raised by the enter hook {self._definition.cls.__name__}.{name}")
+                    add_note(error, f"raised by the enter hook {self._definition.cls.__name__}.{name}")
                     report("enter", self._qualified(name), time.perf_counter() - started, one_line(error))
                     raise
                 self._entered += 1
@@ -116,12 +117,30 @@ class Service:
                 self._print_error(error, self._qualified(name))
             report("exit", self._qualified(name), time.perf_counter() - started, error_line)
 
+    def build(self, name: str) -> Steps:
+        """Run one build hook, on a fresh instance that nobody gave arguments: parameters have their defaults, or aren't set."""
+        assert self._definition is not None
+        with self.user_code:
+            self.instance = self._definition.cls()
+            for info in self._definition.parameters.values():
+                if info.default is not MISSING:
+                    setattr(self.instance, info.name, info.default)
+            result = self._hook(name)()
+        if hasattr(result, "__await__"):
+            yield result
+
     def call_target(self, method_name: str) -> Callable[..., Any]:
         """The user's function itself, bound: for the agent's hot path."""
         if self._function is not None:
             return self._function
         assert self._definition is not None
         return MethodType(self._definition.methods[method_name].function, self.instance)
+
+    def web_target(self, name: str) -> Callable[..., Any]:
+        """What has a web decorator, bound: of a class the method ``name``."""
+        if self._function is not None:
+            return self._function
+        return getattr(self.instance, name)  # type: ignore[no-any-return]
 
     def _hook(self, name: str) -> Callable[..., Any]:
         found = getattr(type(self.instance), name)

@@ -17,6 +17,7 @@ from greenroom.wire.payload import Payload, join, split
 from greenroom.wire.schema import Message, decode_header, encode_header
 
 _READ = 256 * 1024
+_LITTLE = 32 * 1024
 MAX_FDS = 64
 """Descriptors that leave with one write."""
 MAX_WAITING_FDS = 1024
@@ -40,8 +41,8 @@ def encode(message: Message, payloads: Sequence[Payload] | None = None) -> tuple
 class Inbox:
     """What has arrived: frames and descriptors, which pair up in order."""
 
-    def __init__(self) -> None:
-        self._decoder = FrameDecoder()
+    def __init__(self, first_frame: tuple[int, int] | None = None) -> None:
+        self._decoder = FrameDecoder(first=first_frame)
         self._fds: list[int] = []
         # Read into, again and again: a fresh buffer of this size for each read costs more than the read.
         self._buffer = memoryview(bytearray(_READ))
@@ -62,7 +63,9 @@ class Inbox:
         if not length:
             return None
         arrived: list[tuple[Message, list[Payload]]] = []
-        for header, body in self._decoder.feed(bytes(self._buffer[:length])):
+        # Much is cut into frames where it lies, little as bytes, which are cut faster.
+        data = self._buffer[:length]
+        for header, body in self._decoder.feed(bytes(data) if length < _LITTLE else data):
             message = decode_header(header)
             sizes = getattr(message, "sizes", None)
             if sizes is None and body:
@@ -71,6 +74,11 @@ class Inbox:
         if self._fds and not self._decoder.mid_frame:
             raise ProtocolError("file descriptors came that belong to no message")
         return arrived
+
+    @property
+    def partial(self) -> int:
+        """Bytes that have come of a frame that isn't whole."""
+        return self._decoder.partial
 
     def close(self) -> None:
         for fd in self._fds:

@@ -75,7 +75,8 @@ class Turn:
 class LoopConnection:
     """A connection on an event loop: calls ``on_message(message, payloads)`` for each arrival, ``on_closed(reason)`` once.
 
-    ``reason`` is ``""`` when the peer closed between two frames, else one line.
+    ``reason`` is ``""`` when the peer closed between two frames, else one line. ``first_frame``: bytes of header and body
+    that the first frame may have.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class LoopConnection:
         turn: Turn,
         on_message: Callable[[Message, list[Payload]], None],
         on_closed: Callable[[str], None],
+        first_frame: tuple[int, int] | None = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
@@ -91,7 +93,9 @@ class LoopConnection:
         self.on_message = on_message
         """May be replaced, once it is known who speaks."""
         self._on_closed = on_closed
-        self._inbox = Inbox()
+        self.on_partial: Callable[[int], None] | None = None
+        """Told after each read how many bytes have come of a frame that isn't whole; may raise ProtocolError."""
+        self._inbox = Inbox(first_frame)
         self._queue: deque[tuple[bytes | memoryview, list[int], Sequence[Payload] | None]] = deque()
         self._paused = False
         self._doubted = False
@@ -206,6 +210,8 @@ class LoopConnection:
                 if self.closed:
                     return False
                 self.on_message(message, payloads)
+            if self.on_partial is not None and not self.closed:
+                self.on_partial(self._inbox.partial)
         except (BlockingIOError, InterruptedError):
             return False
         except ConnectionResetError:
@@ -246,6 +252,10 @@ class LoopConnection:
     def abort(self) -> None:
         """Close now; what is queued is dropped."""
         self._shut("")
+
+    def fail(self, reason: str) -> None:
+        """Close now, for that reason."""
+        self._shut(reason)
 
     def abandon(self) -> None:
         """In a forked child: let go of the descriptor, leaving the parent's loop and the peer as they are."""

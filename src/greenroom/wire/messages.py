@@ -67,11 +67,12 @@ class HasBundle(NamedTuple):
 
 @message
 class PutBundle(NamedTuple):
-    """Payload: the bundle, a tar file."""
+    """Payload: the bundle, a tar file; or the next part of it. ``more``: another one follows."""
 
     rid: int
     digest: str
     sizes: list[int]
+    more: bool = False
 
 
 @message
@@ -79,6 +80,8 @@ class CreateApp(NamedTuple):
     rid: int
     app_id: str
     name: str
+    replaces: str = ""
+    """Id of an app whose place it takes (see ``TakeOver``); until then it serves nothing."""
 
 
 @message
@@ -105,6 +108,8 @@ class StopApp(NamedTuple):
     rid: int
     app_id: str
     kill: bool = False
+    drain: float = 0.0
+    """Seconds that running inputs may take to finish."""
 
 
 @message
@@ -268,7 +273,7 @@ class WorkerReady(NamedTuple):
 class StartContainer(NamedTuple):
     """Payloads: the function's definition, the binding. ``begin`` is passed on to the agent, as a ``Begin``.
 
-    ``limits``: the fields of a ``Limits``, in order.
+    ``limits``: the fields of a ``Limits``, in order. ``image``: a ``MadeImage``; empty: the host image, as it is.
     """
 
     container_id: str
@@ -276,6 +281,7 @@ class StartContainer(NamedTuple):
     environment: dict[str, str]
     bundle: str
     limits: list[Any]
+    image: dict[str, Any]
     sizes: list[int]
 
 
@@ -347,6 +353,8 @@ class Begin(NamedTuple):
     max_payload: int
     inline_limit: int
     sizes: list[int]
+    job: dict[str, Any] = {}
+    """A step of an image that it is to make, and nothing else: see ``agent/build.py``."""
 
 
 # ---- server ↔ agent ----
@@ -382,6 +390,8 @@ class Run(NamedTuple):
 
     items: list[list[Any]]
     sizes: list[int]
+    more: bool = False
+    """Of a function that takes batches: this batch goes on in the next message."""
 
 
 @message

@@ -8,7 +8,7 @@ import fcntl
 import io
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from greenroom.model.errors import ProtocolError, RequestSizeError
@@ -46,6 +46,7 @@ Payload = bytes | Descriptor
 
 INLINE_ONLY = 48 * 1024**2
 """Bytes that a payload may have where no descriptor can be passed."""
+_BLOCK = 1024**2
 
 
 def in_memory(payload: Payload) -> bytes:
@@ -54,6 +55,26 @@ def in_memory(payload: Payload) -> bytes:
         return payload
     with mmap.mmap(payload.fd, payload.size, prot=mmap.PROT_READ) as memory:  # it is memory, no file to wait for
         return memory[:]
+
+
+def blocks(payload: Payload) -> Iterator[bytes]:
+    """A payload's bytes a block at a time: it may be larger than what memory is left."""
+    if isinstance(payload, bytes):
+        yield payload
+        return
+    with payload.open() as file:
+        while block := file.read(_BLOCK):
+            yield block
+
+
+def digest_of(payload: Payload) -> str:
+    """What tells one payload from another: its SHA-256, in hexadecimal; ``""`` of none."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for block in blocks(payload):
+        found.update(block)
+    return found.hexdigest() if len(payload) else ""
 
 
 class PayloadWriter:

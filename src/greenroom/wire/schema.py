@@ -51,13 +51,30 @@ def message_types() -> dict[str, type]:
     return {schema.kind: cls for cls, schema in _by_type.items()}
 
 
+def to_json(value: Any) -> bytes:
+    """As every header is written; :func:`json.dumps` makes an encoder each time."""
+    return _encode(value).encode()
+
+
+def from_json(data: bytes) -> Any:
+    """The inverse of :func:`to_json`; raises ValueError or RecursionError."""
+    text = data.decode()
+    try:
+        value, end = _decode(text, 0)
+    except StopIteration:
+        raise ValueError("no JSON") from None
+    if end != len(text):
+        raise ValueError("more than JSON")
+    return value
+
+
 def encode_header(message: Message, sizes: list[int] | None = None) -> bytes:
     """The header of ``message``, with ``sizes`` in the place of its own where they are given."""
     schema = _by_type[type(message)]
     data = dict(zip(schema.keys, (schema.kind, *message), strict=True))
     if sizes is not None:
         data["sizes"] = sizes
-    return _encode(data).encode()
+    return to_json(data)
 
 
 def decode_header(header: bytes) -> Message:
@@ -67,11 +84,8 @@ def decode_header(header: bytes) -> Message:
         ProtocolError: it's no JSON object, of no known kind, or has fields that are missing, unknown or of a wrong type.
     """
     try:
-        text = header.decode()
-        data, end = _decode(text, 0)
-        if end != len(text):
-            raise ValueError
-    except (ValueError, StopIteration, RecursionError):
+        data = from_json(header)
+    except (ValueError, RecursionError):
         raise ProtocolError(f"a frame's header is no JSON: {header[:40]!r}") from None
     if type(data) is not dict:
         raise ProtocolError(f"a frame's header is no JSON object: {header[:40]!r}")

@@ -18,6 +18,8 @@ ABANDONED = 3600.0
 """Seconds after which something half-made belongs to nobody."""
 UNUSED = 30 * 86400.0
 """Seconds after which a bundle that no program has used is removed; the next one sends it again."""
+PLAIN = ".files"
+"""Ends the name of a bundle's directory that holds nothing but what was packed."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -28,21 +30,37 @@ class Bundles:
         self._code = code
         self._unpacking: dict[str, asyncio.Future[Path]] = {}
 
-    def directory(self, digest: str) -> "asyncio.Future[Path]":
-        """The directory of a bundle: done already if it has been unpacked, else once a thread has; fails with ExecutionError."""
-        if digest in self._unpacking:
-            return self._unpacking[digest]
+    def directory(self, digest: str, *, plain: bool = False) -> "asyncio.Future[Path]":
+        """The directory of a bundle: done already if it has been unpacked, else once a thread has; fails with ExecutionError.
+
+        ``plain``: just as it is, with no byte-code beside its Python files.
+        """
+        name = digest + PLAIN * plain
+        if name in self._unpacking:
+            return self._unpacking[name]
         loop = asyncio.get_running_loop()
-        if _DIGEST.fullmatch(digest) and (self._code / digest).is_dir():
+        if _DIGEST.fullmatch(digest) and (self._code / name).is_dir():
             future: asyncio.Future[Path] = loop.create_future()
-            future.set_result(self._code / digest)
+            future.set_result(self._code / name)
             return future
-        future = self._unpacking[digest] = loop.run_in_executor(None, unpack, self._code, digest)
-        future.add_done_callback(lambda _: self._unpacking.pop(digest, None))
+        future = self._unpacking[name] = loop.run_in_executor(None, unpack, self._code, digest, plain)
+        future.add_done_callback(lambda _: self._unpacking.pop(name, None))
         return future
 
+    def unpacked(self, digest: str) -> Path:
+        """The directory of a bundle that was unpacked ``plain``."""
+        return self._code / (digest + PLAIN)
 
-def unpack(code: Path, digest: str) -> Path:
+    def archive(self, digest: str) -> Path:
+        """The tar file itself; raises ExecutionError."""
+        archive = self._code / f"{digest}.tar"
+        if not _DIGEST.fullmatch(digest) or not archive.is_file():
+            raise ExecutionError(f"{digest[:80]!r} is no bundle of this server's")
+        archive.chmod(0o444)  # a real container's user is none of this machine's; the directory is closed
+        return archive
+
+
+def unpack(code: Path, digest: str, plain: bool = False) -> Path:
     """Unpack a bundle, unless somebody has; the directory with its files.
 
     Raises:
@@ -50,13 +68,14 @@ def unpack(code: Path, digest: str) -> Path:
     """
     if not _DIGEST.fullmatch(digest):
         raise ExecutionError(f"{digest[:80]!r} is no digest of a bundle")
-    target = code / digest
+    target = code / (digest + PLAIN * plain)
     temporary: Path | None = None
     try:
         temporary = Path(tempfile.mkdtemp(dir=code, prefix=".unpack-"))
         with tarfile.open(code / f"{digest}.tar", "r:") as archive:
             _extract(archive, temporary)
-        _compile(temporary, target)
+        if not plain:
+            _compile(temporary, target)
         _make_read_only(temporary)
         os.rename(temporary, target)
     except (OSError, ValueError, tarfile.TarError) as error:
@@ -92,8 +111,9 @@ def remove_unused(code: Path) -> None:
             archive.unlink()
         except OSError:
             continue  # another worker was faster, or it is another user's
-        if (directory := code / archive.stem).is_dir():
-            remove_tree(directory)
+        for directory in (code / archive.stem, code / (archive.stem + PLAIN)):
+            if directory.is_dir():
+                remove_tree(directory)
 
 
 def _extract(archive: tarfile.TarFile, directory: Path) -> None:

@@ -10,15 +10,19 @@ import errno
 import hashlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from greenroom.model.spec import Limits
+from greenroom.worker.group_owner import is_nobodys, note_owner
 from greenroom.worker.mounts import mount_points
-from greenroom.worker.processes import kill
+from greenroom.worker.processes import CANNOT_LOOK, kill
 
 ROOT = "greenroom"
 _CONTROLLERS = ("cpu", "memory", "pids")
+_NO_LIMIT = 1 << 62
+"""Bytes of memory that version 1 says where there is no limit, or more."""
 _PERIOD = 100_000
 """Microseconds over which a limit of cores is kept."""
 _GONE_WITHIN = 5.0
@@ -63,18 +67,18 @@ def read_layout(mountinfo: str) -> Layout:
                     found.setdefault(name, where)
     if len(found) == len(_CONTROLLERS):
         return Layout(1, {name: found[name] for name in _CONTROLLERS}, everywhere)
-    if unified and len(found) < len(_CONTROLLERS) and _controls(unified):
+    if unified and len(found) < len(_CONTROLLERS) and set(_CONTROLLERS).issubset(_controllers(Path(unified))):
         return Layout(2, dict.fromkeys(_CONTROLLERS, unified), [unified])
     missing = ", ".join(name for name in _CONTROLLERS if name not in found)
     raise Unavailable(f"no cgroup controller for {missing} is mounted")
 
 
-def _controls(unified: str) -> bool:
-    """Whether version 2 has all that is needed, where its root can be asked."""
+def _controllers(directory: Path) -> Sequence[str]:
+    """What a group of version 2 has; where it can't be asked, all."""
     try:
-        return set(_CONTROLLERS).issubset((Path(unified) / "cgroup.controllers").read_text().split())
+        return (directory / "cgroup.controllers").read_text().split()
     except OSError:
-        return True
+        return _CONTROLLERS
 
 
 def limit_files(version: int, limits: Limits, pids: int) -> dict[str, dict[str, str]]:
@@ -110,21 +114,23 @@ class Cgroups:
 
     Args:
         name: of the server's run, different from every other run's on this machine.
+        home: the state directory, noted on them; None: nobody else is to know.
 
     Raises:
         Unavailable: they can't be made here.
     """
 
-    def __init__(self, layout: Layout, name: str, pids: int) -> None:
+    def __init__(self, layout: Layout, name: str, pids: int, home: Path | None = None) -> None:
         self.layout = layout
         self._name = name
+        self._home = home
         self._pids = pids
         self.keeps_limits = ""
         try:
             for hierarchy in layout.hierarchies:
                 self._make(Path(hierarchy))
         except OSError as error:
-            raise Unavailable(f"{error.filename}: {error.strerror}") from None
+            raise Unavailable(f"{error.filename or ROOT}: {error.strerror}") from None
 
     def _make(self, hierarchy: Path) -> None:
         for _ in range(10):  # another run's end may remove what was empty
@@ -135,6 +141,8 @@ class Cgroups:
                     directory.mkdir(exist_ok=True)
                     parent = directory
                 self._pass_on_controllers(parent)
+                if self._home is not None:
+                    note_owner(parent, self._home)
                 return
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(hierarchy / ROOT))
 
@@ -142,6 +150,9 @@ class Cgroups:
         """Version 2: what lies below a group has the controllers that the group passes on."""
         if self.layout.version == 1:
             return
+        # The kernel would say that there is no such file, as it does of a group that has gone.
+        if missing := [name for name in _CONTROLLERS if name not in _controllers(directory)]:
+            raise Unavailable(f"{directory} has no cgroup controller for {', '.join(missing)}")
         there = (directory / "cgroup.subtree_control").read_text().split()
         wanted = [name for name in _CONTROLLERS if name not in there]
         if wanted:
@@ -163,7 +174,6 @@ class Cgroup:
         self.path = path
         self._layout = layout
         self._pids = pids
-        self._limits = Limits()
 
     @property
     def name(self) -> str:
@@ -175,13 +185,12 @@ class Cgroup:
         try:
             for hierarchy in self._layout.hierarchies:
                 Path(hierarchy, self.path).mkdir()
-        except OSError:
+        except BaseException:
             self.release()
             raise
 
     def limit(self, limits: Limits) -> None:
         """Keep what is in it within these; raises OSError."""
-        self._limits = limits
         for controller, files in limit_files(self._layout.version, limits, self._pids).items():
             for name, value in files.items():
                 self._write(Path(self._layout.directories[controller], self.path), name, value)
@@ -198,34 +207,77 @@ class Cgroup:
         return [f"{hierarchy}/{self.path}/cgroup.procs" for hierarchy in self._layout.hierarchies]
 
     def processes(self) -> list[int]:
-        """Every process in it, zombies apart."""
+        """Every process in it, zombies apart; raises OSError where that can't be seen."""
         try:
             words = Path(self._layout.directories["pids"], self.path, "cgroup.procs").read_text().split()
-        except OSError:
+        except OSError as error:
+            if error.errno in CANNOT_LOOK:
+                raise
             return []
         return [int(word) for word in words if word != "0"]
 
-    def out_of_memory(self) -> str:
-        """``out of memory: limit 512 MiB`` when the kernel has killed a process of it for that; else ``""``."""
-        directory = Path(self._layout.directories["memory"], self.path)
-        file = "memory.oom_control" if self._layout.version == 1 else "memory.events"
+    @property
+    def _memory(self) -> Path:
+        return Path(self._layout.directories["memory"], self.path)
+
+    @property
+    def kills_file(self) -> Path:
+        """Where the kernel counts what it has killed; with version 2, writing to it is how it tells."""
+        return self._memory / ("memory.oom_control" if self._layout.version == 1 else "memory.events")
+
+    def kills(self) -> int:
+        """Processes of it that the kernel has killed for want of memory, since it was made: this never falls."""
         try:
-            counts = dict(line.split() for line in (directory / file).read_text().splitlines())
+            counts = dict(line.split() for line in self.kills_file.read_text().splitlines())
+        except FileNotFoundError:
+            return 0
+        return int(counts.get("oom_kill", "0"))
+
+    def kill_events(self) -> int:
+        """Version 1: an eventfd, which the caller closes, that counts when memory runs out; raises OSError."""
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            with self.kills_file.open() as file:
+                (self._memory / "cgroup.event_control").write_text(f"{event} {file.fileno()}")
+        except OSError:
+            os.close(event)
+            raise
+        return event
+
+    def out_of_memory(self, outlived: int = 0) -> str:
+        """``out of memory: limit 512 MiB`` when the kernel has killed a process of it for that; else ``""``.
+
+        ``outlived``: kills that explain nothing any more.
+        """
+        try:
+            if self.kills() <= outlived:
+                return ""
+            limit = (
+                self._memory / ("memory.limit_in_bytes" if self._layout.version == 1 else "memory.max")
+            ).read_text()
         except OSError:
             return ""
-        if counts.get("oom_kill", "0") == "0":
-            return ""
-        limit = self._limits.memory_limit
-        return f"out of memory: limit {limit} MiB" if limit else "out of memory: the machine has no more"
+        if not limit.strip().isdigit() or int(limit) >= _NO_LIMIT:
+            return "out of memory: the machine has no more"
+        return f"out of memory: limit {int(limit) >> 20} MiB"
 
     def release(self) -> None:
         """Kill what is in it, and remove it. Blocks until both are done."""
         limit = time.monotonic() + _GONE_WITHIN
         for hierarchy in self._layout.everywhere:
             while not _remove(Path(hierarchy, self.path)) and time.monotonic() < limit:
-                for pid in self.processes():
-                    kill(pid)
+                self.kill()
                 time.sleep(0.001)
+
+    def kill(self) -> None:
+        """SIGKILL everything in it: at once where the kernel does that (version 2 from Linux 5.14 on), else one by one."""
+        whole = Path(self._layout.directories["pids"], self.path, "cgroup.kill")
+        if self._layout.version == 2 and whole.exists():
+            with contextlib.suppress(OSError):  # it has gone
+                whole.write_text("1")
+            return
+        for pid in self.processes():
+            kill(pid)
 
 
 class LeftGroups:
@@ -246,6 +298,21 @@ class LeftGroups:
                 group.release()
         for hierarchy in self._layout.everywhere:
             _remove(Path(hierarchy, ROOT, self._name))
+            _remove(Path(hierarchy, ROOT))
+
+    def are_nobodys(self) -> bool:
+        """Whether their home has gone and no program uses them."""
+        noted = [Path(hierarchy, ROOT, self._name) for hierarchy in self._layout.hierarchies]
+        return any(is_nobodys(path) for path in noted) and not self.processes()
+
+    def remove_empty(self) -> None:
+        """Remove what has no processes, and end none."""
+        # The noted ones last: what is left of them is still known then.
+        for hierarchy in sorted(self._layout.everywhere, key=lambda path: path in self._layout.hierarchies):
+            directory = Path(hierarchy, ROOT, self._name)
+            for group in directory.glob("*/"):
+                _remove(group)
+            _remove(directory)
             _remove(Path(hierarchy, ROOT))
 
     def _groups(self) -> list[Cgroup]:

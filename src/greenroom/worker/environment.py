@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from greenroom.worker.host_image import HostImage
+from greenroom.model.image import SYSTEM_PATH
+from greenroom.worker.host_image import HOME, HostImage
 from greenroom.worker.processes import CONTAINER, RUN
 
 _ANYWHERE = frozenset({
@@ -37,7 +38,24 @@ def contained_environment(
     return {
         **passed,
         "PATH": image.path,
-        "HOME": "/root",
+        "HOME": HOME,
+        "USER": "root",
+        "LOGNAME": "root",
+        "SHELL": "/bin/sh",
+        "PYTHONUNBUFFERED": "1",
+        **asked,
+        CONTAINER: container_id,
+    }
+
+
+def own_root_environment(host: Mapping[str, str], asked: Mapping[str, str], container_id: str) -> dict[str, str]:
+    """Variables of a container on an image that has nothing of the host's: not even its languages."""
+    passed = {name: value for name, value in host.items() if name in _ANYWHERE and not name.startswith("LANG")}
+    return {
+        **passed,
+        "PATH": SYSTEM_PATH,
+        "LANG": "C.UTF-8",
+        "HOME": HOME,
         "USER": "root",
         "LOGNAME": "root",
         "SHELL": "/bin/sh",

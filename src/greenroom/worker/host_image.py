@@ -12,8 +12,11 @@ import sysconfig
 from pathlib import Path
 from typing import NamedTuple
 
+from greenroom.model.image import SYSTEM_PATH
 from greenroom.worker.mounts import mount_points
 
+HOME = "/root"
+"""A container's working directory, and its user's home."""
 _LINKS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC_BOUND = (
     "ssl/certs", "alternatives",
@@ -21,12 +24,13 @@ _ETC_BOUND = (
 )  # fmt: skip
 _ETC_COPIED = ("nsswitch.conf", "ld.so.cache", "localtime", "protocols", "services")
 _OWN_ETC = {
-    "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "passwd": f"root:x:0:0:root:{HOME}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     "group": "root:x:0:\nnogroup:x:65534:\n",
     "shells": "/bin/sh\n",
 }
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OF_HOST = "is this machine's own on the host image, read-only: give the files a path below /root, /opt or /srv"
+"""Said of a path that an image can't have."""
 
 
 class HostImage(NamedTuple):
@@ -45,13 +49,17 @@ class HostImage(NamedTuple):
         """Whether a container finds that path."""
         return any(_is_below(path, shown) for shown in self.shown)
 
+    def keeps(self, path: str) -> bool:
+        """Whether that path, which a container may find, is none that an image's files could have."""
+        return self.sees(path) or any(_is_below(path, link) for link in self.links)
+
     def lay(self, root: Path, owner: int) -> None:
         """Make the directory that containers' roots begin with: mount points, links, the files of ``/etc``.
 
         Raises:
             OSError: it can't be written.
         """
-        for name in ("proc", "sys", "dev", "tmp", "run", "etc", "var/tmp", "root", "home", "opt", "srv", "mnt"):
+        for name in ("proc", "sys", "dev", "tmp", "run", "etc", "var/tmp", HOME[1:], "home", "opt", "srv", "mnt"):
             (root / name).mkdir(parents=True)
         for path in (*self.shown, *self.hidden):
             make_mount_point(path, root)
@@ -75,7 +83,7 @@ class HostImage(NamedTuple):
                     os.chmod(path, 0o755 if os.path.isdir(path) else 0o644)
         for name in ("tmp", "var/tmp"):
             (root / name).chmod(0o1777)
-        (root / "root").chmod(0o700)
+        (root / HOME[1:]).chmod(0o700)
 
 
 def make_mount_point(path: str, root: Path, kind: str = "") -> Path:

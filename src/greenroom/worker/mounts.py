@@ -4,6 +4,7 @@ import ctypes
 import os
 
 RDONLY, NOSUID, NODEV, NOEXEC = 1, 2, 4, 8
+"""The same numbers in a mount's flags and in what statvfs says of one."""
 _REMOUNT, _BIND, _REC, _SLAVE = 32, 4096, 16384, 1 << 19
 _CLONE_NEWNS = 0x20000
 _DETACH = 2
@@ -27,9 +28,11 @@ def mount(kind: str, target: str, flags: int = 0, options: str = "", source: str
 
 
 def bind(source: str, target: str, flags: int = RDONLY | NOSUID | NODEV) -> None:
-    """Let ``target`` show ``source``, without what is mounted below it; raises OSError."""
+    """Let ``target`` show ``source``, without what is mounted below it, and with no more rights than there; raises OSError."""
     _mount(source, target, None, _BIND, None)
-    _mount(None, target, None, _BIND | _REMOUNT | flags, None)
+    # A remount sets all of them: what the source's mount doesn't allow must be asked for again.
+    kept = os.statvfs(target).f_flag & (RDONLY | NOSUID | NODEV | NOEXEC)
+    _mount(None, target, None, _BIND | _REMOUNT | flags | kept, None)
 
 
 def detach(target: str) -> None:

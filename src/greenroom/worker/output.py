@@ -11,6 +11,8 @@ from pathlib import Path
 BLOCK = 256 * 1024
 KEPT = 8 * 1024**2
 """Bytes before the last one handed on that stay: the server may not have them, should this process die now."""
+TAIL, LINE = 4096, 300
+"""Bytes in which the last line is looked for, and how much of it is told."""
 _PUNCH_HOLE = 1 | 2  # FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE
 
 
@@ -51,6 +53,14 @@ class Output:
             if self._offset - self._freed >= 2 * KEPT:
                 self._free(self._offset - KEPT)
         return False
+
+    def last_line(self) -> str:
+        """The last line of it that says something, ``""`` where none does."""
+        size = os.fstat(self._fd).st_size
+        text = os.pread(self._fd, TAIL, max(0, size - TAIL)).decode(errors="replace")
+        # An interpreter that can't start ends with a list of its threads, which says less than what stands above.
+        lines = text.partition("\nCurrent thread 0x")[0].replace("\0", "").split("\n")
+        return next((line.strip()[-LINE:] for line in reversed(lines) if line.strip()), "")
 
     def _skip_hole(self) -> int:
         """Where to read on: a program that makes its output longer than what it printed is not to be read for days."""

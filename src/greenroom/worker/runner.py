@@ -1,4 +1,4 @@
-"""One container, from what it needs to nothing left: acquired in order, released in reverse.
+"""One container, from its start to nothing left.
 
 A container ends when its supervisor has: that is what a runner waits for. A supervisor that was killed leaves an agent
 that notices, runs its exit hooks and ends; the runner waits for that too, then ends what is left.
@@ -7,69 +7,25 @@ that notices, runs its exit hooks and ends; the runner waits for that too, then 
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
 
-from greenroom.model.errors import ExecutionError
-from greenroom.model.settings import Settings
-from greenroom.model.spec import Limits
-from greenroom.wire.begin import write_begin
-from greenroom.wire.ledger import Entries, make_ledger, read_ledger
-from greenroom.wire.messages import Begin, ContainerEnded, ContainerLog, ContainerStarted, StartContainer
-from greenroom.wire.payload import INLINE_ONLY, Payload
-from greenroom.worker.bundle import Bundles
+from greenroom.wire.ledger import Entries, read_ledger
+from greenroom.wire.messages import ContainerEnded, ContainerLog, ContainerStarted, StartContainer
+from greenroom.wire.payload import Payload
+from greenroom.worker.ending import Known, reason
+from greenroom.worker.guard import guarded, own_error
+from greenroom.worker.held import Held
 from greenroom.worker.output import Output
+from greenroom.worker.place import SLACK, Place, backstop
 from greenroom.worker.processes import kill
-from greenroom.worker.sandbox.base import Descriptors, Launch, Sandbox, Sandboxes
 from greenroom.worker.scratch import Scratch
-from greenroom.worker.watch import FileWatch
+from greenroom.worker.start import Start
 
-SLACK = 5.0
-"""Seconds beyond all the grace that a container may have."""
 HELD_BACK = 1 << 20
 """Bytes on their way to the server from which on output stays in its files."""
-LOST = "lost"
-"""What became of a container of which a new worker finds nothing."""
-
-
-def backstop(settings: Settings) -> float:
-    """Seconds after which a container that nobody looks after must have gone by itself."""
-    return settings.cancel_grace + settings.exit_grace + SLACK
-
-
-class Resource(Protocol):
-    """Something that a container has while it lives."""
-
-    def acquire(self) -> None:
-        """Get it; raises OSError, and then nothing is held."""
-
-    def release(self) -> None:
-        """Give it back; called once for each acquire, in a thread, whatever has happened to it."""
-
-
-class Place(Protocol):
-    """The worker around a container."""
-
-    run: Path
-    logs: Path
-    settings: Settings
-    sandboxes: Sandboxes
-    bundles: Bundles
-    watch_fd: int
-    files: FileWatch
-
-    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
-        """Tell the server."""
-
-    @property
-    def backlog(self) -> int:
-        """Bytes that the server hasn't taken; 0 when it has gone."""
-
-    def ended(self, runner: "Runner") -> None:
-        """Nothing of it is left."""
+AGAIN = 0.02
+"""Seconds until the next look at what can only be looked at."""
 
 
 class Runner:
@@ -79,141 +35,101 @@ class Runner:
         self.container_id = container_id
         self._place = place
         self._loop = asyncio.get_running_loop()
-        self._scratch = Scratch(place.run / "containers", container_id, place.logs)
-        self._output = Output(self._scratch.output, self._send_log, log_offset)
-        self._sandbox: Sandbox | None = None
-        self._acquired: list[Resource] = []
+        scratch = Scratch(place.run / "containers", container_id, place.logs)
+        self._held = Held(scratch, Output(scratch.output, self._send_log, log_offset))
         self._unwatch: Callable[[], None] | None = None
         self._awaited = 0
         """The process whose end is awaited: the supervisor, or after it another that is left."""
         self._pidfd = -1
-        self._ledger = -1
         self._supervised = False
+        self._started = False
+        """There was a supervisor."""
+        self._status: int | None = None
+        """The supervisor's wait status, once it has ended and if it was this process's child."""
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
         self._killed = ""
+        self._at_once = ""
+        """Why it ends without any of what an ordinary end does; ``""``: it doesn't."""
+        self._kill_from = self._gone_by = 0.0
+        self._broken = 0
+        """Errors of our own."""
         self._over = False
+        self._told = False
 
     # ---- beginning ----
 
     def start(self, message: StartContainer, payloads: list[Payload]) -> None:
         """Acquire everything and start the sandbox; what can't be is told the server in one line."""
-        try:
-            self._acquire(self._scratch)
-            self._acquire(self._output)
-        except OSError as error:
-            self._refuse(error)
-            return
-        if not message.bundle:
-            self._launch(message, payloads, None)
-            return
-        unpacked = self._place.bundles.directory(message.bundle)
-        if unpacked.done():
-            self._bundle_ready(message, payloads, unpacked)
-        else:
-            unpacked.add_done_callback(lambda done: self._bundle_ready(message, payloads, done))
+        Start(self._place, self._held, message, payloads, self).begin()
 
-    def _acquire(self, resource: Resource) -> None:
-        resource.acquire()
-        self._acquired.append(resource)
-
-    def _bundle_ready(self, message: StartContainer, payloads: list[Payload], done: "asyncio.Future[Path]") -> None:
-        try:
-            code = done.result()
-        except ExecutionError as error:
-            self._refuse(error)
-        else:
-            self._launch(message, payloads, code)
-
-    def _launch(self, message: StartContainer, payloads: list[Payload], code: Path | None) -> None:
-        if self._killed:
+    def still_wanted(self) -> bool:
+        """See :class:`greenroom.worker.start.Outcome`."""
+        if self._killed and not self._at_once:
             self._release(self._killed, started=False)
-            return
-        place = self._place
-        launch = Launch(
-            container_id=self.container_id,
-            directory=self._scratch.directory,
-            run=place.run,
-            output=self._scratch.output,
-            asked=message.environment,
-            code=code,
-            backstop=backstop(place.settings),
-            limits=Limits(*message.limits),
-        )
-        seen: dict[str, Any] = {
-            "code": place.sandboxes.code(code) if code is not None else "",
-            "socket": place.sandboxes.socket(message.begin["socket"]),
-        }
-        if place.sandboxes.inline_only:
-            seen |= {"inline_limit": INLINE_ONLY, "max_payload": min(INLINE_ONLY, message.begin["max_payload"])}
-        begin = Begin(**{**message.begin, **seen}, sizes=[])
-        try:
-            self._sandbox = place.sandboxes.sandbox(launch)
-            self._acquire(self._sandbox)
-            self._ledger = make_ledger()
-            with _Open(write_begin(begin, payloads)) as begin_fd, _Open(self._scratch.open_notes()) as notes:
-                self._sandbox.start(
-                    Descriptors(begin_fd, self._ledger, notes, place.watch_fd), self._started, self._failed
-                )
-        except (OSError, ValueError) as error:  # ValueError: a variable's name or value that no process can have
-            self._refuse(error)
+        return not self._killed and not self._over
 
-    def _started(self, pid: int) -> None:
-        """The sandbox has a supervisor."""
-        self._awaited = pid
+    @guarded
+    def started(self, pid: int) -> None:
+        """See :class:`greenroom.worker.start.Outcome`."""
+        self._awaited, self._started = pid, True
+        if self._at_once:
+            return  # it is looked for by another road
         try:
             self._pidfd = os.pidfd_open(pid)
-            self._scratch.note_supervisor(pid)
+            self._held.scratch.note_supervisor(pid)
         except ProcessLookupError:
             self._look_for_rest()  # it has ended already
             return
         except OSError as error:
-            self._refuse(error)
+            self.refused(error)
             return
         self._supervised = True
-        enter = self._sandbox.enter() if self._sandbox is not None else []
+        enter = self._held.sandbox.enter() if self._held.sandbox is not None else []
         self._place.send(ContainerStarted(self.container_id, pid, enter))
         self._follow()
         if self._killed:
             self.kill()
 
-    def _failed(self, reason: str) -> None:
-        """The sandbox could not start it."""
-        self._release(self._killed or f"could not start: {reason}", started=False)
+    @guarded
+    def failed(self, reason: str) -> None:
+        """See :class:`greenroom.worker.start.Outcome`."""
+        self._end_at_once(self._killed or (reason if self._started else f"could not start: {reason}"))
 
-    def _refuse(self, error: Exception) -> None:
-        """It could not start; nothing of it stays."""
+    @guarded
+    def refused(self, error: Exception) -> None:
+        """See :class:`greenroom.worker.start.Outcome`."""
         what = str(error)
         if isinstance(error, OSError):
             what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-        if self._awaited:
-            self._kill_everything()
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._awaited, 0)
-            # An agent that its supervisor forked in that very moment.
-            self._kill_everything()
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-        self._release(f"could not start: {what}", started=False)
+        self._started = False
+        self._end_at_once(f"could not start: {what}")
 
     def adopt(self) -> bool:
         """Take over a container of the worker before this one; False when nothing of it is left."""
-        if not self._scratch.directory.is_dir():
+        if not self._held.scratch.directory.is_dir():
             return False
-        self._sandbox = self._place.sandboxes.left(self.container_id, self._scratch.directory)
-        self._sandbox.adopt()
-        self._acquired = [self._scratch, self._sandbox]
+        self._take_over()
+        return True
+
+    @guarded
+    def _take_over(self) -> None:
+        held = self._held
+        self._started = True  # until it is known: what can't be taken over has been started by somebody
+        held.adopt(self._place.sandboxes.left(self.container_id, held.scratch.directory))
+        self._started = held.scratch.was_started()
         try:
-            self._output.acquire()
-            self._acquired.append(self._output)
+            held.acquire(held.output)
         except OSError as error:
             self._killed = f"its output can't be read: {error.strerror}"
-        identity = self._scratch.supervisor()
-        if not self._supervise(identity.pid if identity is not None else self._sandbox.supervisor()):
+        identity = held.scratch.supervisor()
+        if not self._supervise(identity.pid if identity is not None else self._looks_like_supervisor()):
             self._look_for_rest()
         elif self._killed:
             self.kill()
-        return True
+
+    def _looks_like_supervisor(self) -> int | None:
+        return self._held.sandbox.supervisor() if self._held.sandbox is not None else None
 
     def _supervise(self, pid: int | None) -> bool:
         """Follow a supervisor of the worker before; False when there is none any more."""
@@ -223,42 +139,61 @@ class Runner:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return False  # it ended just now
-        self._awaited, self._supervised = pid, True
-        self._follow_rest()
+        self._awaited, self._supervised, self._started = pid, True, True
+        self._follow()
         return True
 
     def _follow(self) -> None:
-        if self._output in self._acquired:
-            self._unwatch = self._place.files.add(self._scratch.output, self._output_grew)
+        """Be told when the awaited process has ended, and meanwhile of its output."""
+        if self._unwatch is None and self._held.has_output:
+            self._unwatch = self._place.files.add(self._held.scratch.output, self._output_grew)
             self._output_grew()
         self._loop.add_reader(self._pidfd, self._awaited_ended)
+
+    def _unfollow(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     # ---- living ----
 
     def _send_log(self, data: bytes) -> None:
         self._place.send(ContainerLog(self.container_id, []), [data])
 
+    @guarded
     def _output_grew(self) -> None:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        if self._place.backlog >= HELD_BACK or not self._output.forward(HELD_BACK):
-            self._flush = self._loop.call_later(0.02, self._output_grew)
+        if not self._forward():
+            self._flush = self._loop.call_later(AGAIN, self._output_grew)
 
+    def _forward(self) -> bool:
+        """Hand output on, no faster than the server takes it; whether that was all."""
+        return self._place.backlog < HELD_BACK and self._held.output.forward(HELD_BACK)
+
+    @guarded
     def kill(self, reason: str = "killed") -> None:
         """SIGKILL everything of it, now. Its supervisor does that, and writes down the end; it has little time to."""
         self._killed = self._killed or reason
+        if self._at_once:
+            return
         self._arm(SLACK, self._kill_everything)
         if self._supervised:
-            with contextlib.suppress(ProcessLookupError):  # it ends just now
-                assert self._sandbox is not None
-                self._sandbox.end(self._pidfd)
+            self._end_supervisor()
         elif self._awaited:
             self._kill_everything()
 
+    def _end_supervisor(self) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it ends just now
+            assert self._held.sandbox is not None
+            self._held.sandbox.end(self._pidfd)
+
+    @guarded
     def kill_after(self, seconds: float) -> None:
         """Kill it when it isn't gone by then."""
-        if self._timer is None:
+        if self._timer is None and not self._at_once:
             reason = f"it was not gone after {seconds:g} s and was killed"
             self._arm(seconds, lambda: self.kill(reason))
 
@@ -267,38 +202,43 @@ class Runner:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, callback)
 
+    @guarded
     def _kill_everything(self) -> None:
-        for pid in self._processes():
+        for pid in self._held.processes():
             kill(pid)
-
-    def _processes(self) -> list[int]:
-        return self._sandbox.processes() if self._sandbox is not None else []
 
     # ---- ending ----
 
+    @guarded
     def _awaited_ended(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        self._pidfd = -1
-        try:
-            os.waitpid(self._awaited, os.WNOHANG)
-        except ChildProcessError:
-            pass  # no child of this worker's
+        self._unfollow()
+        self._reap()
         self._supervised = False
         self._look_for_rest()
 
+    def _reap(self) -> None:
+        """The awaited process has ended; its status is kept if it was the supervisor, and this process's child."""
+        if not self._awaited:
+            return
+        with contextlib.suppress(ChildProcessError):
+            pid, status = os.waitpid(self._awaited, os.WNOHANG)
+            if pid and self._status is None:
+                self._status = status
+
     def _look_for_rest(self) -> None:
         """The supervisor has gone, in order; or it was killed, and the agent runs its exit hooks now."""
-        left = self._processes() if self._scratch.exit() is None else []
-        if left and self._sandbox is not None and self._supervise(self._sandbox.supervisor()):
+        scratch = self._held.scratch
+        left = self._held.processes() if scratch.exit() is None else []
+        if left and self._supervise(self._looks_like_supervisor()):
             # Its start was under way when the worker before died.
             if self._killed:
                 self.kill(self._killed)
             return
         while left:
-            agent = self._scratch.agent()
-            if agent not in left and self._scratch.was_started():
-                self._killed = self._killed or "its supervisor was killed"
+            agent = scratch.agent()
+            # One that makes a layer owes no exit hooks, and nobody will know how it ended.
+            if self._started and (agent not in left or self._place.making is not None):
+                self._killed = self._killed or self._reason()
             if self._killed:
                 for pid in left:
                     kill(pid)
@@ -308,94 +248,117 @@ class Runner:
             try:
                 self._pidfd = os.pidfd_open(self._awaited)
             except ProcessLookupError:
-                left = self._processes()
+                left = self._held.processes()
                 continue
-            self._follow_rest()
+            self._follow()
             return
         self._drain()
 
-    def _follow_rest(self) -> None:
-        if self._unwatch is None:
-            self._follow()
-        else:
-            self._loop.add_reader(self._pidfd, self._awaited_ended)
-
+    @guarded
     def _drain(self) -> None:
-        """Send the rest of its output, no faster than the server takes it; then it has ended."""
-        if self._output in self._acquired and (self._place.backlog >= HELD_BACK or not self._output.forward(HELD_BACK)):
-            self._loop.call_later(0.02 if self._place.backlog >= HELD_BACK else 0, self._drain)
+        """Send the rest of its output; then it has ended."""
+        if self._over:
             return
-        self._release(*self._how_it_ended())
+        if self._held.has_output and not self._forward():
+            self._loop.call_later(AGAIN if self._place.backlog >= HELD_BACK else 0, self._drain)
+            return
+        self._release(self._reason(), self._started)
 
-    def _how_it_ended(self) -> tuple[str, bool]:
-        """The reason, and whether it had started."""
-        ended = self._scratch.exit()
-        if ended is None:
-            if not self._scratch.was_started():
-                return LOST, False
-            return self._killed or self._cause() or "its supervisor was killed", True
-        if ended.deadline_expired:
-            return f"its exit phase ran past its {self._place.settings.exit_grace:g} s and was killed", True
-        if ended.code < 0:
-            return self._killed or self._cause() or f"killed by {signal_name(-ended.code)}", True
-        return f"exit status {ended.code}" if ended.code else "", True
+    def _reason(self) -> str:
+        scratch, sandbox = self._held.scratch, self._held.sandbox
+        return reason(
+            Known(
+                exit=scratch.exit(),
+                started=self._started,
+                agent_began=scratch.agent() is not None,
+                status=self._status,
+                killed=self._killed,
+                cause=sandbox.cause() if sandbox is not None else "",
+                said=self._held.output.last_line() if self._held.has_output else "",
+                exit_grace=self._place.settings.exit_grace,
+            )
+        )
 
-    def _cause(self) -> str:
-        return self._sandbox.cause() if self._sandbox is not None else ""
+    def broke(self, error: Exception) -> None:
+        """An error of our own in a callback: it costs this container, and no other.
 
+        Whatever failed may fail again. So its end does less than an ordinary one, and less with each error on the way.
+        """
+        self._broken += 1
+        line = own_error(self.container_id, error)
+        if self._told:
+            return
+        if self._broken == 1:
+            self._killed = line if self._started else f"could not start: {line}"
+        if self._over or self._broken > 2:
+            self._tell(self._killed, self._started, Entries(-1, []))
+        elif self._broken == 2:
+            self._release(self._killed, self._started)
+        else:
+            self._end_at_once(self._killed)
+
+    @guarded
+    def _end_at_once(self, reason: str) -> None:
+        """Kill it, wait until it has gone, and give everything back, without any more of what an ordinary end does."""
+        if self._at_once or self._over:
+            return
+        self._killed = self._at_once = reason
+        now = self._loop.time()
+        self._kill_from, self._gone_by = now, now + SLACK
+        if self._supervised:
+            self._kill_from += SLACK / 2  # it ends what user code hid as well
+            self._end_supervisor()
+        self._supervised = False
+        self._unfollow()
+        self._until_gone()
+
+    @guarded
+    def _until_gone(self) -> None:
+        now = self._loop.time()
+        left: list[int] | None = None
+        with contextlib.suppress(OSError):  # no descriptor is free, say: perhaps there will be
+            left = self._held.processes()
+        if left != [] and now < self._gone_by:
+            if left and (self._awaited not in left or now >= self._kill_from):
+                for pid in left:
+                    kill(pid)
+            self._loop.call_later(AGAIN, self._until_gone)
+            return
+        self._reap()
+        self._release(self._at_once, self._started)
+
+    @guarded
     def _release(self, reason: str, started: bool) -> None:
         """Give everything back, in a thread, since user code may have left much to remove; then it has ended."""
         if self._over:
             return
         self._over = True
+        self._unfollow()
         for timer in (self._timer, self._flush):
             if timer is not None:
                 timer.cancel()
         if self._unwatch is not None:
             self._unwatch()
-        acquired, self._acquired = self._acquired, []
-
-        def release() -> None:
-            for resource in reversed(acquired):
-                resource.release()
-
-        released = self._loop.run_in_executor(None, release)
+        released = self._loop.run_in_executor(None, self._held.release)
         released.add_done_callback(lambda done: self._released(done, reason, started))
 
-    def _released(self, done: "asyncio.Future[None]", reason: str, started: bool) -> None:
-        if (
-            error := done.exception()
-        ) is not None:  # what could not be removed is swept later; that it has ended is true
+    @guarded
+    def _released(self, done: "asyncio.Future[list[Exception]]", reason: str, started: bool) -> None:
+        for error in done.result():  # what could not be removed is swept later; that it has ended is true
             print(f"greenroom worker: {self.container_id} left something: {error!r}", file=sys.stderr, flush=True)
         entries = Entries(-1, [])
-        ledger, self._ledger = self._ledger, -1
+        ledger, self._held.ledger = self._held.ledger, -1
         if ledger >= 0:
             entries = read_ledger(ledger)
             os.close(ledger)
+        self._tell(reason, started, entries)
+
+    def _tell(self, reason: str, started: bool, entries: Entries) -> None:
+        """It has ended: the last that is said of it, once."""
         finished = [seq for seq, _ in entries.results]
         self._place.send(
             ContainerEnded(self.container_id, reason, started, entries.begun, finished, []),
             [payload for _, payload in entries.results],
         )
+        self._told = True
         self._place.ended(self)
-
-
-class _Open:
-    """A descriptor, for ``with``."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def __enter__(self) -> int:
-        return self._fd
-
-    def __exit__(self, *error: object) -> None:
-        os.close(self._fd)
-
-
-def signal_name(number: int) -> str:
-    """``signal 11 (SIGSEGV)``; real-time signals have no name."""
-    try:
-        return f"signal {number} ({signal.Signals(number).name})"
-    except ValueError:
-        return f"signal {number}"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from greenroom.worker.processes import Identity, identify
+from greenroom.worker.processes import CANNOT_LOOK, Identity, identify
 from greenroom.worker.removal import remove_tree
 
 ROOM = 1024
@@ -41,7 +41,7 @@ class Scratch:
         try:
             (self.directory / "supervisor.json").write_text(" " * ROOM)
             (self.directory / "notes").write_text(" " * 2 * ROOM)
-        except OSError:
+        except BaseException:
             self.release()
             raise
 
@@ -65,7 +65,7 @@ class Scratch:
 
     def supervisor(self) -> Identity | None:
         """Who supervises it, if that process is still there."""
-        noted = self._noted("supervisor.json", 0)
+        noted = _noted(self.directory, "supervisor.json", 0)
         if not isinstance(noted, list) or len(noted) != 2:
             return None
         identity = Identity(*noted)
@@ -73,27 +73,37 @@ class Scratch:
 
     def was_started(self) -> bool:
         """Whether it ever had a supervisor, as far as is known."""
-        return self._noted("supervisor.json", 0) is not None or self._noted("notes", 0) is not None
+        return any(_noted(self.directory, name, 0) is not None for name in ("supervisor.json", "notes"))
 
     def agent(self) -> int | None:
         """The agent's process id, as its supervisor noted it; it may have ended."""
-        noted = self._noted("notes", 0)
-        return noted if isinstance(noted, int) else None
+        return noted_agent(self.directory)
 
     def exit(self) -> Exit | None:
         """How the agent ended, if its supervisor could write it down."""
-        noted = self._noted("notes", 1)
+        noted = _noted(self.directory, "notes", 1)
         try:
             code = noted["exit_code"] if noted["signal"] is None else -noted["signal"]  # type: ignore[index]
             return Exit(int(code), bool(noted["deadline_expired"]))  # type: ignore[index]
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             return None  # not there yet; or a program wrote over its supervisor's notes, and knows no better end
 
-    def _noted(self, name: str, place: int) -> object:
-        """However much user code may have written there, no more than a note is read."""
-        try:
-            with open(self.directory / name, "rb") as file:
-                file.seek(place * ROOM)
-                return json.loads(file.read(ROOM))
-        except (OSError, ValueError, RecursionError):
-            return None  # not written yet; or its writer was killed
+
+def noted_agent(directory: Path) -> int | None:
+    """The agent's process id as its supervisor noted it in a container's directory; it may have ended."""
+    noted = _noted(directory, "notes", 0)
+    return noted if isinstance(noted, int) else None
+
+
+def _noted(directory: Path, name: str, place: int) -> object:
+    """However much user code may have written there, no more than a note is read. Raises OSError: it can't be, just now."""
+    try:
+        with open(directory / name, "rb") as file:
+            file.seek(place * ROOM)
+            return json.loads(file.read(ROOM))
+    except OSError as error:
+        if error.errno in CANNOT_LOOK:
+            raise
+    except (ValueError, RecursionError):
+        pass  # not written yet; or its writer was killed
+    return None

@@ -92,7 +92,7 @@ class _Leftover:
 
 
 def _remove_groups_without_run(home: Path) -> None:
-    """Empty groups of runs whose directory somebody has removed."""
+    """Empty groups of runs whose directory somebody has removed, or the whole home."""
     try:
         layout = read_layout(Path("/proc/self/mountinfo").read_text())
     except Unavailable:
@@ -103,6 +103,8 @@ def _remove_groups_without_run(home: Path) -> None:
         groups = LeftGroups(layout, name)
         if owner == mark and not (home / "run" / run).exists() and not groups.processes():
             groups.remove()
+        elif owner != mark and groups.are_nobodys():
+            groups.remove_empty()
 
 
 def _age(path: Path) -> float:

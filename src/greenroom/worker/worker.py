@@ -10,17 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from greenroom.model.errors import ProtocolError
+from greenroom.model.ids import BUILD
 from greenroom.model.settings import Settings
 from greenroom.wire import messages as m
+from greenroom.wire.image_messages import DropImage, MakeImage
 from greenroom.wire.loop_connection import LoopConnection, Turn
 from greenroom.wire.payload import Payload
 from greenroom.worker.bundle import Bundles
+from greenroom.worker.ending import LOST
+from greenroom.worker.images.builder import Builder
+from greenroom.worker.images.prune import prune
+from greenroom.worker.images.store import Layers
+from greenroom.worker.place import backstop
 from greenroom.worker.removal import remove_tree
-from greenroom.worker.runner import LOST, Runner, backstop
-from greenroom.worker.sandbox.base import Sandboxes
+from greenroom.worker.runner import Runner
+from greenroom.worker.sandbox.base import Making, Sandboxes
 from greenroom.worker.sandbox.choose import choose
 from greenroom.worker.sweep import sweep
 from greenroom.worker.watch import FileWatch
+
+FORCED = 3600.0
+"""Seconds after which a layer that is made anew each time, and that nobody uses, is removed."""
 
 
 class Worker:
@@ -32,6 +42,8 @@ class Worker:
         self.settings = settings
         self.sandboxes: Sandboxes = choose(settings, home, run)
         self.bundles = Bundles(home / "code")
+        self.layers = Layers(home / "layers")
+        self.making: Making | None = None
         loop = asyncio.get_running_loop()
         self.files = FileWatch(loop)
         self.finished: asyncio.Future[None] = loop.create_future()
@@ -39,6 +51,10 @@ class Worker:
         self.watch_fd, self._alive = os.pipe2(os.O_CLOEXEC)
         self._loop = loop
         self._runners: dict[str, Runner] = {}
+        self._builders: dict[str, Builder] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._left_building: set[str] = set()
+        """Containers that made layers for the worker before this one."""
         self._ending = False
         self._abandoned = False
         self._connection = LoopConnection(sock, Turn(loop), self._on_message, self._on_closed)
@@ -47,10 +63,14 @@ class Worker:
             m.SignalContainer: self._signal,
             m.Adopt: self._adopt,
             m.Shutdown: self._shutdown,
+            MakeImage: self._make_image,
+            DropImage: self._drop_image,
         }
         self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits,
                                 self.sandboxes.inline_only))  # fmt: skip
-        threading.Thread(target=_sweep, args=(home, backstop(settings)), name="greenroom-sweep", daemon=True).start()
+        threading.Thread(
+            target=_sweep, args=(home, backstop(settings), self.layers), name="greenroom-sweep", daemon=True
+        ).start()
 
     def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
         """Tell the server; one that has gone misses it."""
@@ -64,6 +84,9 @@ class Worker:
     def ended(self, runner: Runner) -> None:
         """Nothing is left of that container."""
         self._runners.pop(runner.container_id, None)
+        if runner.container_id in self._left_building:
+            self._left_building.discard(runner.container_id)
+            self._loop.run_in_executor(None, self.layers.sweep)  # nothing writes into what it was to be any more
         self._maybe_finish()
 
     def _on_message(self, message: Any, payloads: list[Payload]) -> None:
@@ -104,10 +127,34 @@ class Worker:
                     del self._runners[directory.name]
                 elif directory.name in self._runners:
                     found.append(stray)
+                    if directory.name.startswith(f"{BUILD}-"):
+                        self._left_building.add(directory.name)
         return found
+
+    def _make_image(self, message: MakeImage, payloads: list[Payload]) -> None:
+        self._builders[message.image_id] = Builder(self, message, payloads)
+
+    def _drop_image(self, message: DropImage, payloads: list[Payload]) -> None:
+        if (builder := self._builders.pop(message.image_id, None)) is not None:
+            self._close_builder(builder)
+
+    def _close_builder(self, builder: Builder) -> None:
+        task = builder.close()
+        self._closing.add(task)
+        task.add_done_callback(self._builder_closed)
+
+    def _builder_closed(self, task: "asyncio.Task[None]") -> None:
+        self._closing.discard(task)
+        self._maybe_finish()
+
+    def _close_builders(self) -> None:
+        builders, self._builders = list(self._builders.values()), {}
+        for builder in builders:
+            self._close_builder(builder)
 
     def _shutdown(self, message: m.Shutdown, payloads: list[Payload]) -> None:
         self._ending = True
+        self._close_builders()
         for runner in list(self._runners.values()):
             runner.kill("the server shut down")
         self._maybe_finish()
@@ -117,13 +164,14 @@ class Worker:
         if self._ending:
             return
         self._ending = self._abandoned = True
+        self._close_builders()
         self._find_strays()  # of a worker before this one, which the server had no time to tell of
         for runner in list(self._runners.values()):
             runner.kill_after(backstop(self.settings))
         self._maybe_finish()
 
     def _maybe_finish(self) -> None:
-        if not self._ending or self._runners or self.finished.done():
+        if not self._ending or self._runners or self._closing or self.finished.done():
             return
         if self._abandoned:
             remove_tree(self.run)
@@ -133,8 +181,10 @@ class Worker:
         self.finished.set_result(None)
 
 
-def _sweep(home: Path, patience: float) -> None:
+def _sweep(home: Path, patience: float, layers: Layers) -> None:
     try:
+        layers.sweep()
+        prune(layers, FORCED, forced_only=True)
         sweep(home, patience)
     except (OSError, RecursionError) as error:
         print(f"greenroom worker: can't clear up {home}: {error}", file=sys.stderr, flush=True)

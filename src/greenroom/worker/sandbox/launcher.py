@@ -45,7 +45,7 @@ class Launcher:
                 file_actions=[(os.POSIX_SPAWN_DUP2, reader, 0)],
                 setsid=True,
             )
-        except OSError:
+        except BaseException:
             self.drop()
             raise
         finally:

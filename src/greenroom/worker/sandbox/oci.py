@@ -7,24 +7,30 @@ import json
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from greenroom.model.image import SYSTEM_PATH
 from greenroom.model.settings import Settings
 from greenroom.worker import mounts
 from greenroom.worker.cgroups import Cgroup, Cgroups, Unavailable, group_name, read_layout
-from greenroom.worker.environment import contained_environment
-from greenroom.worker.host_image import look
+from greenroom.worker.environment import contained_environment, own_root_environment
+from greenroom.worker.guard import guarded, own_error
+from greenroom.worker.host_image import HOME, look
 from greenroom.worker.id_range import id_range
+from greenroom.worker.oom import Kills
 from greenroom.worker.processes import CONTAINER, is_first_of_its_own, marked_processes
-from greenroom.worker.rootfs import HOME, SOCKET, Ground, RootFilesystem
-from greenroom.worker.sandbox.base import Descriptors, Launch
+from greenroom.worker.rootfs import SOCKET, Ground, RootFilesystem
+from greenroom.worker.sandbox.base import Descriptors, Launch, Stack, asked_environment
 from greenroom.worker.sandbox.launcher import FIRST_FD, Launcher
 from greenroom.worker.sandbox.oci_config import CAPABILITIES, Contained, config
+from greenroom.worker.sandbox.oci_images import PACKAGES, OciImages
 from greenroom.worker.sandbox.runtimes import Runtime
 from greenroom.worker.sandbox.seccomp import filters
 from greenroom.worker.sandbox.seccomp_bpf import cached_program
+from greenroom.worker.scratch import noted_agent
+from greenroom.worker.toolbox import Toolbox
+from greenroom.worker.watch import FileWatch
 
 BASE = Path("/run/greenroom")
 """An empty directory on the host; within the worker's mount namespace, a file system of its own."""
@@ -37,18 +43,18 @@ GROUP = "group"
 _BECOME_PARENT = 36  # PR_SET_CHILD_SUBREAPER
 
 
-class OciSandboxes:
+class OciSandboxes(OciImages):
     """See :class:`greenroom.worker.sandbox.base.Sandboxes`. To be made before this process has threads.
 
     Raises:
         OSError: this machine doesn't let us.
     """
 
-    name = "oci"
     lacks = ""
 
     def __init__(self, runtime: Runtime, home: Path, run: Path, settings: Settings) -> None:
         self.runtime = runtime
+        self.cache = home / "cache" / "packages"
         self.inline_only = not runtime.passes_descriptors
         self.run = run
         self._loop = asyncio.get_running_loop()
@@ -58,11 +64,13 @@ class OciSandboxes:
         _unmount_unified_beside_v1()
         BASE.mkdir(mode=0o711, exist_ok=True)
         mounts.mount("tmpfs", str(BASE), mounts.NOSUID | mounts.NODEV, "mode=711")
-        containers, scratch, host = run / "containers", BASE / "scratch", BASE / "host"
-        containers.mkdir(mode=0o700, exist_ok=True)
-        scratch.mkdir()
-        mounts.bind(str(containers), str(scratch), mounts.NOSUID | mounts.NODEV)
-        host.mkdir()
+        scratch, host, layers = BASE / "scratch", BASE / "host", BASE / "layers"
+        for shown, where in ((run / "containers", scratch), (home / "layers", layers)):
+            shown.mkdir(mode=0o700, exist_ok=True)
+            where.mkdir()
+            mounts.bind(str(shown), str(where), mounts.NOSUID | mounts.NODEV)
+        for made in (host, BASE / "l"):
+            made.mkdir()
         _try_what_every_container_needs(BASE, scratch)
         image = look(home)
         owner = id_range(home) if runtime.user_namespace else 0
@@ -70,7 +78,8 @@ class OciSandboxes:
         server = run / "server.sock"
         server.chmod(0o666)  # in a directory that is ours alone; a container is given this and nothing beside it
         shared = [path for path in settings.shared_dirs.split(":") if path]
-        self.ground = Ground(BASE, host, scratch, image, owner, str(server), shared)
+        toolbox = Toolbox(image, BASE / "agent")
+        self.ground = Ground(BASE, host, scratch, image, owner, str(server), shared, layers, toolbox)
         self.seccomp = filters(CAPABILITIES)
         program = cached_program(self.seccomp, home / "cache") if runtime.name.startswith("crun") else None
         self.seccomp_program = base64.b64encode(program).decode() if program is not None else ""
@@ -78,10 +87,13 @@ class OciSandboxes:
         """Runtimes at work."""
         self.cgroups: Cgroups | None = None
         self.keeps_limits = ""
+        self.memory_events: FileWatch | None = None
         self._launcher: Launcher | None = None
         try:
             layout = read_layout(Path("/proc/self/mountinfo").read_text())
-            self.cgroups = Cgroups(layout, group_name(home, run), settings.pids_limit)
+            self.cgroups = Cgroups(layout, group_name(home, run), settings.pids_limit, home)
+            if layout.version == 2:
+                self.memory_events = FileWatch(self._loop)
         except Unavailable as why:
             self.keeps_limits = str(why)
         self._prepare_launcher()
@@ -134,6 +146,8 @@ class OciSandboxes:
         """The mounts go with this process."""
         if self._launcher is not None:
             self.drop(self._launcher)
+        if self.memory_events is not None:
+            self.memory_events.close()
         if self.cgroups is not None:
             self.cgroups.close()
 
@@ -146,10 +160,14 @@ class OciSandbox:
         self._container_id = container_id
         self._directory = directory
         self._launch = launch
-        code = launch.code if launch is not None else None
-        self._root = RootFilesystem(place.ground, container_id, container_id, code)
+        code, stack, making = (
+            (launch.code, launch.stack, launch.making) if launch is not None else (None, Stack(), None)
+        )
+        self._root = RootFilesystem(place.ground, container_id, code, stack, making)
         self._launcher: Launcher | None = None
         self._cgroup: Cgroup | None = None
+        self._kills: Kills | None = None
+        self._failed: Callable[[str], None] = lambda reason: None
 
     def acquire(self) -> None:
         """A root file system, then a control group with a shell in it that becomes the runtime."""
@@ -161,7 +179,7 @@ class OciSandbox:
             if self._cgroup is not None:
                 (self._directory / GROUP).write_text(self._cgroup.name)
                 self._cgroup.limit(self._launch.limits)
-        except OSError:
+        except BaseException:
             self.release()
             raise
 
@@ -171,6 +189,7 @@ class OciSandbox:
         with contextlib.suppress(OSError):  # it never had one
             if cgroups is not None and (name := (self._directory / GROUP).read_text()):
                 self._cgroup = cgroups.group(name)
+                self._watch_kills()
 
     def start(self, descriptors: Descriptors, started: Callable[[int], None], failed: Callable[[str], None]) -> None:
         """Have the runtime start it, and wait for the runtime alone: it leaves the container to this process."""
@@ -184,8 +203,10 @@ class OciSandbox:
             word for name, value in zip(Descriptors._fields, passed, strict=True) for word in (f"--{name}", value)
         ]
         contained = Contained(
-            args=[sys.executable, "-P", "-m", "greenroom.agent", *options, "--backstop", str(launch.backstop)],
-            environment=contained_environment(os.environ, launch.asked, place.ground.image, launch.container_id),
+            args=[*place.program(launch.stack, launch.making), *options, "--backstop", str(launch.backstop)],
+            environment=self._environment(launch),
+            workdir=place.inside("", launch.stack.config),
+            privileged=launch.making is not None and launch.making.way == "builder",
             root=str(self._root.root),
             hostname=launch.container_id,
             first_id=place.ground.owner if place.runtime.user_namespace else -1,
@@ -201,8 +222,21 @@ class OciSandbox:
             *(["--preserve-fds", str(len(descriptors))] if place.runtime.passes_descriptors else []), launch.container_id,
         ]  # fmt: skip
         place.starting.add(launcher.pid)
-        launcher.become(command, launch.output, descriptors)
-        _when_ended(launcher.pid, lambda status: self._runtime_ended(launcher.pid, status, started, failed))
+        try:
+            launcher.become(command, launch.output, descriptors)
+        except OSError:
+            if cause := self.cause():  # its limit is less than even the shell takes
+                raise OSError(0, cause) from None
+            raise
+        self._failed = failed
+        _when_ended(launcher.pid, lambda: self._runtime_ended(launcher.pid, started))
+
+    def _environment(self, launch: Launch) -> dict[str, str]:
+        image = self._place.ground.image
+        if launch.stack.config.own_root:
+            return own_root_environment(os.environ, asked_environment(launch, "", SYSTEM_PATH), launch.container_id)
+        asked = asked_environment(launch, PACKAGES, image.path)
+        return contained_environment(os.environ, asked, image, launch.container_id)
 
     def _as_files(self, descriptors: Descriptors) -> list[str]:
         """What to tell an agent that gets no descriptors: the paths of a copy of its ``Begin`` and of its notes."""
@@ -212,20 +246,30 @@ class OciSandbox:
         self._root.show_files({str(begin): BEGIN, os.readlink(notes): NOTES})
         return [BEGIN, "-1", NOTES, "-1"]
 
-    def _runtime_ended(
-        self, pid: int, status: int, started: Callable[[int], None], failed: Callable[[str], None]
-    ) -> None:
+    @guarded
+    def _runtime_ended(self, pid: int, started: Callable[[int], None]) -> None:
         self._place.starting.discard(pid)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if self._launcher is not None:
             self._launcher.became()
         _reap_strays(self._place.starting)
         self._root.detach()
-        code = os.waitstatus_to_exitcode(status)
         if code == 0:
-            started(int((self._root.directory / "pid").read_text()))
+            supervisor = int((self._root.directory / "pid").read_text())
+            self._watch_kills()
+            started(supervisor)
             return
         how = f"was killed by signal {-code}" if code < 0 else _last_line(self._root.directory / "log")
-        failed(f"{self._place.runtime.name}: {how or f'exit status {code}'}")
+        self._failed(self.cause() or f"{self._place.runtime.name}: {how or f'exit status {code}'}")
+
+    def _watch_kills(self) -> None:
+        if self._cgroup is not None:
+            self._kills = Kills(self._cgroup, lambda: noted_agent(self._directory), self._place.memory_events)
+            self._kills.watch()
+
+    def broke(self, error: Exception) -> None:
+        """Nobody knows by now what the runtime did: the container is not to be."""
+        self._failed(own_error(self._container_id, error))
 
     def end(self, pidfd: int) -> None:
         """The supervisor is process 1: the kernel ends everything with it."""
@@ -248,17 +292,21 @@ class OciSandbox:
         nsenter = ["nsenter", f"--mount=/proc/{os.getpid()}/ns/mnt", "--"]
         joins = self._cgroup.joins() if self._cgroup is not None else []
         join = ["/bin/sh", "-c", _JOIN, "sh", str(len(joins)), *joins]
-        return [*nsenter, *join, *self._runtime(), *self._place.runtime.options, "exec"]
+        runtime = self._place.runtime
+        return [*nsenter, *join, *self._runtime(), *runtime.options, "exec", *runtime.exec_options]
 
     def _runtime(self) -> list[str]:
         return [self._place.runtime.program, "--root", str(BASE / "state")]
 
     def cause(self) -> str:
         """Whether it was its memory."""
-        return self._cgroup.out_of_memory() if self._cgroup is not None else ""
+        outlived = self._kills.outlived if self._kills is not None else 0
+        return self._cgroup.out_of_memory(outlived) if self._cgroup is not None else ""
 
     def release(self) -> None:
         """In reverse, and what the runtime keeps of it."""
+        if self._kills is not None:
+            self._kills.close()
         if self._launcher is not None:
             self._place.drop(self._launcher)
         elif self._cgroup is not None:
@@ -327,22 +375,19 @@ def _unmount_unified_beside_v1() -> None:
                 mounts.detach(where)
 
 
-def _when_ended(pid: int, then: Callable[[int], None]) -> None:
-    """Call back on the loop with a child's wait status."""
+def _when_ended(pid: int, then: Callable[[], None]) -> None:
+    """Call back on the loop once a child can be waited for."""
     loop = asyncio.get_running_loop()
     pidfd = os.pidfd_open(pid)
 
     def ended() -> None:
         loop.remove_reader(pidfd)
         os.close(pidfd)
-        then(os.waitpid(pid, 0)[1])
+        then()
 
     loop.add_reader(pidfd, ended)
 
 
 def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else ""

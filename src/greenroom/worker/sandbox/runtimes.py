@@ -1,12 +1,7 @@
 """The programs that start OCI containers, and what they want to be told."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
-
-PREFERRED = ("crun", "runc")
-"""What is looked for where nobody insists, in this order."""
 
 
 class Runtime(NamedTuple):
@@ -16,6 +11,8 @@ class Runtime(NamedTuple):
     """Its path."""
     options: tuple[str, ...]
     """Before the command."""
+    exec_options: tuple[str, ...]
+    """After ``exec``: what it does not take from the container's own process."""
     own_cgroup: bool
     """It makes the container's group itself, beside what we do: it must be told which."""
     passes_descriptors: bool
@@ -29,22 +26,19 @@ class Runtime(NamedTuple):
         return Path(self.program).name
 
 
-def find_runtime(wanted: str) -> Runtime | None:
-    """The runtime of that name or path (``""``: the first that is there); None when there is none."""
-    for name in [wanted] if wanted else PREFERRED:
-        program = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-        if program is not None:
-            return _describe(program)
-    return None
-
-
-def _describe(program: str) -> Runtime:
+def describe(program: str) -> Runtime:
+    """The runtime at that path."""
     name = Path(program).name
     if name.startswith("runsc"):
         options = ("--platform=ptrace", "--network=host", "--ignore-cgroups", "--host-uds=open")
-        return Runtime(program, options, own_cgroup=False, passes_descriptors=False, user_namespace=False)
+        return Runtime(program, options, (), own_cgroup=False, passes_descriptors=False, user_namespace=False)
     if name.startswith("crun"):
         return Runtime(
-            program, ("--cgroup-manager=disabled",), own_cgroup=False, passes_descriptors=True, user_namespace=True
+            program,
+            ("--cgroup-manager=disabled",),
+            ("--no-new-privs",),
+            own_cgroup=False,
+            passes_descriptors=True,
+            user_namespace=True,
         )
-    return Runtime(program, (), own_cgroup=True, passes_descriptors=True, user_namespace=True)
+    return Runtime(program, (), (), own_cgroup=True, passes_descriptors=True, user_namespace=True)

@@ -40,7 +40,12 @@ def cached_program(filters: dict[str, Any], directory: Path) -> bytes | None:
 
     ``directory``: where it is kept for later.
     """
-    digest = hashlib.sha256(json.dumps(filters, sort_keys=True).encode()).hexdigest()[:32]
+    library = _library()
+    if library is None:
+        return None
+    # Another version may compile the same into another program, and knows other system calls.
+    key = json.dumps([_version(library), filters], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
     kept = directory / f"seccomp-{digest}.bpf"
     try:
         return kept.read_bytes()
@@ -58,11 +63,23 @@ def cached_program(filters: dict[str, Any], directory: Path) -> bytes | None:
     return program
 
 
+def _library() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return None
+
+
+def _version(library: ctypes.CDLL) -> list[int]:
+    """``[2, 5, 4]``."""
+    library.seccomp_version.restype = ctypes.POINTER(ctypes.c_uint * 3)
+    return list(library.seccomp_version().contents)
+
+
 def compile_program(filters: dict[str, Any]) -> bytes | None:
     """See :func:`cached_program`."""
-    try:
-        library = ctypes.CDLL("libseccomp.so.2")
-    except OSError:
+    library = _library()
+    if library is None:
         return None
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_init.argtypes = [ctypes.c_uint32]

@@ -1,0 +1,83 @@
+"""``greenroom app logs``: what the containers of a deployed app have printed, and print."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from greenroom.cli.image import seconds
+from greenroom.cli.namespace import namespace_option
+from greenroom.model.app_logs import file_of, older_than
+from greenroom.model.settings import home_directory
+
+LOOK = 0.1
+"""Seconds between two looks at a file that may grow."""
+
+
+@click.command(short_help="What the containers of a deployed app have printed.")
+@click.argument("name", metavar="APP")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what they print, until Ctrl-C.")
+@click.option("--since", metavar="AGE", default="", help="Only of the last 30s, 10m, 2h or 7d.")
+@click.option("--grep", metavar="REGEX", default="", help="Only lines that match.")
+@click.option("--container", metavar="ID", default="", help="Only of one container; the beginning of an id will do.")
+@click.option("--timestamps", is_flag=True, help="Begin lines with the time.")
+@click.option("--json", "as_json", is_flag=True, help="Lines of JSON, as they are kept.")
+@namespace_option
+def logs(name: str, follow: bool, since: str, grep: str, container: str, timestamps: bool, as_json: bool) -> None:
+    """Print what the containers of a deployed app have printed, in the order in
+    which it came; the latest 50 MB of an app are kept.
+
+    Exit status: 0; 1 nothing of that app is kept.
+    """
+    begin = time.time() - seconds(since) if since else 0.0
+    try:
+        pattern = re.compile(grep)
+    except re.error as error:
+        raise click.BadParameter(f"{grep!r} is no regular expression: {error}", param_hint="--grep") from None
+    file = file_of(home_directory(), name)
+    if not follow and not file.exists() and not any(older.exists() for older in older_than(file)):
+        raise click.ClickException(f"nothing that {name} has printed is kept here")
+    for line in _lines(file, follow=follow):
+        entry: dict[str, Any] = json.loads(line)
+        if entry["at"] < begin or not entry["container"].startswith(container) or not pattern.search(entry["text"]):
+            continue
+        if as_json:
+            sys.stdout.write(line)
+        else:
+            at = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(entry["at"])) if timestamps else ""
+            print(f"{at}{entry['function']} {entry['container'][:9]} | {entry['text']}")
+        if follow:
+            sys.stdout.flush()
+
+
+def _lines(file: Path, *, follow: bool) -> Iterator[str]:
+    """Whole lines, the oldest first; with ``follow``, without end."""
+    for older in older_than(file):
+        if older.exists():
+            with open(older, encoding="utf-8", errors="replace") as opened:
+                yield from opened
+    while True:
+        while not file.exists():
+            if not follow:
+                return
+            time.sleep(LOOK)
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            begun = ""
+            while True:
+                if line := opened.readline():
+                    begun += line
+                    if begun.endswith("\n"):
+                        yield begun
+                        begun = ""
+                elif not follow:
+                    return
+                elif not file.exists() or file.stat().st_ino != os.fstat(opened.fileno()).st_ino:
+                    break  # the next file was begun
+                else:
+                    time.sleep(LOOK)

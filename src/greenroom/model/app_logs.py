@@ -1,0 +1,40 @@
+"""Where the output of deployed apps lies: lines of JSON, in the order in which they came, in files of a bounded size.
+
+A line is ``{"at": seconds since 1970, "container": id, "function": name, "text": what was printed}``.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+DIRECTORY = "app-logs"
+LIMIT = 10 * 1024**2
+"""Bytes of a file from which on the next one is begun."""
+OLDER = 4
+"""Files that are kept beside it."""
+
+
+def file_of(home: Path, app: str) -> Path:
+    """The latest file of an app."""
+    return home / DIRECTORY / f"{quote(app, safe='')}.jsonl"
+
+
+def older_than(file: Path) -> Iterator[Path]:
+    """Those before it, the oldest first."""
+    for number in range(OLDER, 0, -1):
+        yield file.with_suffix(f".{number}.jsonl")
+
+
+def append(home: Path, app: str, lines: bytes) -> None:
+    """Add whole lines; raises OSError."""
+    file = file_of(home, app)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    with open(file, "ab") as opened:
+        opened.write(lines)
+        size = opened.tell()
+    if size >= LIMIT:
+        names: list[Any] = [*older_than(file), file]
+        for newer, older in zip(names[1:], names, strict=False):
+            if newer.exists():
+                newer.rename(older)

@@ -1,0 +1,296 @@
+"""Who calls functions: a program, or a container that calls functions of its own app.
+
+A container may say anything, at any time (see ``container_peer.py``): each message is checked whole before anything is
+changed. One that can't be true ends the connection; one that asks for more than ``allowance.py`` grants is answered with
+the limit.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import Error, InvalidError, NotFoundError, ProtocolError
+from greenroom.server.allowance import MOST_CALL_ID, MOST_COLLECTORS
+from greenroom.server.calls import Call
+from greenroom.server.containers import Container
+from greenroom.server.messages import Handler, only_payload
+from greenroom.server.pools import Function, Pool
+from greenroom.wire import messages as m
+from greenroom.wire.deploy_messages import DEPLOYED
+from greenroom.wire.loop_connection import LoopConnection
+from greenroom.wire.payload import INLINE_ONLY, Payload
+from greenroom.wire.web_messages import WhereServed
+
+if TYPE_CHECKING:
+    from greenroom.server.core import Server
+
+_SHAPES = frozenset({"unary", "generator", "map", "spawn"})
+
+
+class CallerPeer:
+    """One connection of a caller; ``inside``: of a container."""
+
+    def __init__(self, server: "Server", connection: LoopConnection, inside: Container | None) -> None:
+        self._server = server
+        self._connection = connection
+        self._inside = inside
+        self._allowance = inside.allowance if inside is not None else None
+        self._only_app = inside.pool.function.app if inside is not None else None
+        self.calls: set[Call] = set()
+        self._spawning: dict[str, Call] = {}
+        """Spawned calls that more inputs may come of."""
+        self._arriving = 0
+        self._handlers: dict[type, Handler] = {
+            m.Bind: self._bind,
+            m.Call: self._call,
+            m.Inputs: self._inputs,
+            m.EndInputs: self._end_inputs,
+            m.Credit: self._credit,
+            m.CancelCall: self._cancel_call,
+            m.Collect: self._collect,
+            WhereServed: self._where_served,
+        }
+
+    def welcomed(self) -> None:
+        """The connection is ours."""
+        if self._allowance is not None:
+            self._allowance.connections.add(self._connection)
+            self._connection.on_partial = self._note_partial
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the other side has not taken."""
+        return self._connection.backlog
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """Send one message; a caller that has gone misses it."""
+        self._connection.send(message, payloads)
+        if self._allowance is not None and (why := self._allowance.too_much_unread(self._connection)):
+            # Not in the middle of whatever is being said to it.
+            self._server.loop.call_soon(self._connection.fail, why)
+
+    def on_message(self, message: Any, payloads: list[Payload]) -> None:
+        """One message arrived."""
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise ProtocolError(f"{type(message).__name__} is not for this connection to say")
+        if self._allowance is not None and (why := self._allowance.too_much_unread(self._connection)):
+            raise ProtocolError(why)
+        try:
+            handler(message, payloads)
+        except ProtocolError:
+            raise
+        except Error as error:
+            if (rid := getattr(message, "rid", None)) is None:
+                raise ProtocolError(str(error)) from None
+            self._failed(rid, error)
+
+    def closed(self) -> None:
+        """The connection is gone: so are the calls that nobody waits for, and those that it had begun to spawn."""
+        calls = self._server.lifecycle.calls
+        if self._allowance is not None:
+            self._allowance.connections.discard(self._connection)
+            self._allowance.arriving -= self._arriving
+        calls.owner_gone(self)
+        for call in self._spawning.values():
+            calls.cut_short(call, "the call was cancelled: its caller had gone before it had said all of it")
+        self._spawning.clear()
+
+    def _note_partial(self, size: int) -> None:
+        """Of a frame that isn't whole, so many bytes have come."""
+        assert self._allowance is not None
+        self._allowance.arriving += size - self._arriving
+        self._arriving = size
+        if size and (why := self._allowance.too_much_arriving()):
+            self.send(m.Refused(why))
+            self._connection.flush()
+            raise ProtocolError(why)
+
+    def _done(self, rid: int, **data: Any) -> None:
+        self.send(m.Done(rid, data))
+
+    def _failed(self, rid: int, error: Error) -> None:
+        self.send(m.Failed(rid, type(error).__name__, str(error)))
+
+    def _refuse(self, call_id: str, text: str) -> None:
+        """The call ends with that line; ``text`` is ``ErrorName: text``."""
+        self.send(m.Outputs(call_id, [[-1, m.Status.REFUSED, text]], []), [b""])
+
+    # ---- beginning ----
+
+    def _function(self, function_id: str) -> Function | None:
+        if function_id.startswith(DEPLOYED):
+            return self._server.deployments.function(function_id)
+        function = self._server.functions.get(function_id)
+        if function is None and (own := self._only_app) is not None:  # its program knew it by its first id
+            first, _, name = function_id.partition("/")
+            function = own.functions.get(f"{own.id}/{name}") if first == own.first_id else None
+        if function is None or self._only_app not in (None, function.app):
+            return None
+        return function
+
+    def _no_function(self, function_id: str) -> str:
+        if function_id.startswith(DEPLOYED):
+            return self._server.deployments.lacks(function_id)
+        return f"no function {function_id[:200]} in a running app"
+
+    def _bind(self, message: m.Bind, payloads: list[Payload]) -> None:
+        function = self._function(message.function_id)
+        binding = only_payload(message, payloads)
+        if len(binding) > min(INLINE_ONLY, self._server.settings.max_payload) or type(binding) is not bytes:
+            raise ProtocolError(f"constructor arguments of {len(binding)} bytes")
+        if function is None or message.binding in function.pools:
+            return
+        if message.binding != hashlib.sha256(binding).hexdigest()[:32]:
+            # By whoever comes first: nobody may put other arguments in the place of somebody else's.
+            raise ProtocolError("constructor arguments whose name is not their digest")
+        allowance = self._allowance
+        if allowance is not None:
+            if allowance.no_binding() or allowance.no_payloads(payloads):
+                return  # the calls that want it are told
+            allowance.bindings += 1
+            allowance.hold(binding)
+        function.pools[message.binding] = Pool(function, binding, self._server.lifecycle)
+
+    def _call(self, message: m.Call, payloads: list[Payload]) -> None:
+        calls, shape = self._server.lifecycle.calls, message.shape
+        if shape not in _SHAPES or (shape in ("unary", "generator") and len(payloads) != 1):
+            raise ProtocolError(f"a call of the shape {shape[:40]!r} with {len(payloads)} inputs")
+        if len(message.call_id) > MOST_CALL_ID:
+            raise ProtocolError(f"a call whose id has {len(message.call_id)} characters")
+        if message.call_id in calls.by_id:
+            raise ProtocolError(f"the call {message.call_id} exists already")
+        refusal, pool = self._pool_for(message)
+        allowance = self._allowance
+        if allowance is not None and (over := allowance.no_call(shape) or allowance.no_payloads(payloads)):
+            refusal, pool = f"InvalidError: {over}", None
+        if pool is None:
+            self._refuse(message.call_id, refusal)
+            return
+        owner = None if shape == "spawn" else self
+        call = calls.begin(message.call_id, pool, message.method, shape, owner, self._allowance)
+        if owner is None:
+            self._spawning[call.id] = call
+        call.refusal, call.caller = refusal, self._only_app
+        if owner is None and pool.function.app.version and self._server.durable is not None:
+            self._server.durable.begun(call)
+        if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
+            name = pool.function.spec.name
+            text = f"{name} calls itself while every container that max_containers={limit} allows is busy: it waits for one"
+            self._server.say_once(pool.function.app, text)
+        if payloads:
+            self._add(call, 0, payloads)
+
+    def _pool_for(self, message: m.Call) -> tuple[str, Pool | None]:
+        """The reason for a refusal (``""``: none), and the pool."""
+        function = self._function(message.function_id)
+        if function is None:
+            return f"NotFoundError: {self._no_function(message.function_id)}", None
+        if function.app.stopping is not None:
+            return f"NotFoundError: the app {function.app.name} is ending and takes no more calls", None
+        pool = function.pool(message.binding)
+        method = function.spec.method(message.method)
+        if pool is None and message.binding and self._allowance is not None and (why := self._allowance.no_binding()):
+            return f"InvalidError: {why}", None
+        if pool is None or method is None:
+            return f"NotFoundError: {function.spec.name} has no method {message.method[:200]!r}", None
+        if method.web:
+            return f"InvalidError: {function.spec.name} is a web endpoint: request its URL", None
+        if message.shape == "generator" and not method.is_generator:
+            return f"InvalidError: {function.spec.name} is no generator; call it with .remote()", None
+        if message.shape != "generator" and method.is_generator:
+            return f"InvalidError: {function.spec.name} is a generator; iterate over .remote_gen()", None
+        return function.refusal, pool
+
+    # ---- its further life ----
+
+    def _own_call(self, call_id: str) -> Call | None:
+        """A call that began on this connection and still goes on. Nobody adds to another's."""
+        call = self._server.lifecycle.calls.by_id.get(call_id)
+        mine = call is not None and (call.owner is self or self._spawning.get(call_id) is call)
+        return call if mine else None
+
+    def _inputs(self, message: m.Inputs, payloads: list[Payload]) -> None:
+        calls, call = self._server.lifecycle.calls, self._own_call(message.call_id)
+        if call is None:
+            self._refuse(message.call_id, "NotFoundError: the call has ended, with its app")
+            return
+        if call.count is not None or message.first < call.next_index:
+            raise ProtocolError(f"inputs from {message.first} on, of a call that can't have them")
+        if self._allowance is not None and (over := self._allowance.no_payloads(payloads)):
+            self._refuse(message.call_id, f"InvalidError: {over}")
+            self._spawning.pop(message.call_id, None)
+            calls.cut_short(call, f"the call was cancelled: {over}")
+            return
+        self._add(call, message.first, payloads)
+
+    def _add(self, call: Call, first: int, payloads: list[Payload]) -> None:
+        durable = self._server.durable
+        if call.keeper is None or durable is None:
+            self._server.lifecycle.calls.add(call, first, payloads)
+            return
+        durable.added(call, first, payloads)
+        if durable.behind:
+            self._connection.pause_reading()
+            self._resume_when_kept()
+
+    def _resume_when_kept(self) -> None:
+        if self._server.durable is None or not self._server.durable.behind:
+            self._connection.resume_reading()
+        else:
+            self._server.loop.call_later(0.02, self._resume_when_kept)
+
+    def _end_inputs(self, message: m.EndInputs, payloads: list[Payload]) -> None:
+        call = self._own_call(message.call_id)
+        if call is not None:
+            # One that was cancelled, because its caller was interrupted, may not know what it had sent.
+            if call.count is not None or not (call.cancelled or message.total == call.added):
+                raise ProtocolError(f"{message.total} inputs, of a call that has {call.added}")
+            self._spawning.pop(message.call_id, None)
+            if call.keeper is not None and self._server.durable is not None:
+                self._server.durable.complete(call, call.added, self, message.rid)
+                message = message._replace(rid=0)
+            self._server.lifecycle.calls.end_inputs(call, call.added)
+        elif message.rid:
+            raise NotFoundError(f"the call {message.call_id} has ended, with its app")
+        if message.rid:
+            self._done(message.rid)
+
+    def _where_served(self, message: WhereServed, payloads: list[Payload]) -> None:
+        function = self._function(message.function_id)
+        if function is None:
+            raise NotFoundError(self._no_function(message.function_id))
+        self._done(message.rid, url=function.urls.get(message.method, ""))
+
+    def _credit(self, message: m.Credit, payloads: list[Payload]) -> None:
+        call = self._own_call(message.call_id)
+        for item in call.inputs.values() if call is not None else ():
+            if item.call.shape != "generator" or not 0 < message.more <= item.yielded - item.credited:
+                raise ProtocolError(f"{message.more} values were taken of a call that has not had so many")
+            item.credited += message.more
+            if item.container is not None and item.container.control is not None:
+                item.container.control.send(m.AddCredit(item.seq, message.more))
+
+    def _may_know(self, call: Call) -> bool:
+        """A container knows the calls of its app, and those that its app has made."""
+        return self._only_app in (None, call.pool.function.app, call.caller)
+
+    def _cancel_call(self, message: m.CancelCall, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        if call is None or not self._may_know(call):
+            return
+        if self._inside is None or call.owner in (None, self):  # a container knows the ids of calls that it only runs
+            self._server.lifecycle.calls.cancel(call)
+
+    def _collect(self, message: m.Collect, payloads: list[Payload]) -> None:
+        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        durable = self._server.durable
+        if durable is not None and (call is None or call.keeper is not None) and (call is None or self._may_know(call)):
+            durable.collect(message, self)
+            return
+        if call is None or call.owner is not None or not self._may_know(call):
+            raise NotFoundError(f"no spawned call {message.call_id[:MOST_CALL_ID]} in a running app of this server")
+        if sum(receiver is self for receiver, _ in call.collectors) >= MOST_COLLECTORS:
+            raise InvalidError(
+                f"the outputs of one call are asked for {MOST_COLLECTORS} times at once, the most that may be"
+            )
+        self._server.lifecycle.calls.collect(call, message, self)

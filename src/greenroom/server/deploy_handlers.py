@@ -1,0 +1,135 @@
+"""What a program may ask about deployed apps."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import Error, ExecutionError, InvalidError, NotFoundError, ProtocolError
+from greenroom.server.messages import Handler
+from greenroom.server.pools import Function
+from greenroom.wire import deploy_messages as d
+from greenroom.wire.messages import Done, Failed
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from greenroom.server.apps import App
+    from greenroom.server.core import Server
+    from greenroom.server.peers import ClientPeer
+
+_SCALING = {"min_containers", "max_containers", "buffer_containers", "scaledown_window"}
+
+
+class DeployHandlers:
+    """Of one program's connection."""
+
+    def __init__(self, server: "Server", peer: "ClientPeer") -> None:
+        self._server = server
+        self._peer = peer
+        self.table: dict[type, Handler] = {
+            d.CreateVersion: self._create_version,
+            d.Deploy: self._deploy,
+            d.ListApps: self._list_apps,
+            d.ListVersions: self._list_versions,
+            d.Rollback: self._roll_back,
+            d.StopDeployed: self._stop,
+            d.Lookup: self._lookup,
+            d.UpdateAutoscaler: self._update_autoscaler,
+            d.GetStats: self._get_stats,
+        }
+
+    def _done(self, rid: int, **data: Any) -> None:
+        self._peer.send(Done(rid, data))
+
+    def _answer(self, rid: int, data: Callable[[], dict[str, Any]]) -> Callable[[str], None]:
+        def then(why: str) -> None:
+            if why:
+                self._failed(rid, ExecutionError(why))
+            else:
+                self._done(rid, **data())
+
+        return then
+
+    def _failed(self, rid: int, error: Error) -> None:
+        self._peer.send(Failed(rid, type(error).__name__, str(error)))
+
+    def _create_version(self, message: d.CreateVersion, payloads: list[Payload]) -> None:
+        self._peer.brings(self._server.deployments.begin(message.app_id, message.name, message.strategy))
+        self._done(message.rid)
+
+    def _deploy(self, message: d.Deploy, payloads: list[Payload]) -> None:
+        app = self._server.app(message.app_id)
+        self._server.deployments.deploy(app, self._answer(message.rid, lambda: {"version": app.version}))
+
+    def _list_apps(self, message: d.ListApps, payloads: list[Payload]) -> None:
+        self._done(message.rid, apps=self._server.deployments.records())
+
+    def _stop(self, message: d.StopDeployed, payloads: list[Payload]) -> None:
+        app = self._app(message.name)
+
+        def stop() -> None:
+            self._server.stop_app(app, "stopped by `greenroom app stop`", (self._peer, message.rid))
+
+        if self._server.deployments.current.get(app.name) is app:
+            self._server.deployments.withdraw(app, stop)
+        else:
+            stop()
+
+    def _list_versions(self, message: d.ListVersions, payloads: list[Payload]) -> None:
+        self._server.deployments.history(message.name, lambda versions: self._done(message.rid, versions=versions))
+
+    def _roll_back(self, message: d.Rollback, payloads: list[Payload]) -> None:
+        def then(version: int, error: Error | None) -> None:
+            if error is not None:
+                self._failed(message.rid, error)
+            else:
+                self._done(message.rid, version=version)
+
+        self._server.deployments.roll_back(message.name, message.version, then)
+
+    def _app(self, name: str) -> "App":
+        """By name, or by id."""
+        if (found := self._server.deployments.current.get(name) or self._server.apps.get(name)) is not None:
+            return found
+        running = [app for app in self._server.apps.values() if app.name == name and app.stopping is None]
+        if len(running) == 1:
+            return running[0]
+        there = ", ".join(sorted({app.name for app in self._server.apps.values()})) or "none"
+        raise NotFoundError(
+            f"{len(running)} apps are called {name[:100]!r}: name one by its id"
+            if running
+            else f"no app {name[:100]!r} runs or is deployed; there are: {there}"
+        )
+
+    def _function(self, function_id: str) -> Function:
+        found = self._server.deployments.function(function_id) or self._server.functions.get(function_id)
+        if found is None:
+            raise NotFoundError(self._server.deployments.lacks(function_id))
+        return found
+
+    def _update_autoscaler(self, message: d.UpdateAutoscaler, payloads: list[Payload]) -> None:
+        function, fields = self._function(message.function_id), message.fields
+        if not set(fields) <= _SCALING or not all(type(v) in (int, float) and v >= 0 for v in fields.values()):
+            raise ProtocolError("numbers of an autoscaler that can't be any")
+        changed = function.spec._replace(**fields)
+        if changed.max_containers and changed.min_containers > changed.max_containers:
+            raise InvalidError(
+                f"min_containers={changed.min_containers} is more than max_containers={changed.max_containers}"
+            )
+        function.spec = changed
+        for pool in function.pools.values():
+            pool.autoscaler_changed()
+        self._done(message.rid)
+
+    def _get_stats(self, message: d.GetStats, payloads: list[Payload]) -> None:
+        pools = self._function(message.function_id).pools.values()
+        self._done(
+            message.rid, backlog=sum(len(p.queue) for p in pools), containers=sum(len(p.containers) for p in pools)
+        )
+
+    def _lookup(self, message: d.Lookup, payloads: list[Payload]) -> None:
+        function_id = d.deployed_id(message.app, message.function)
+        function = self._server.deployments.function(function_id)
+        if function is None:
+            raise NotFoundError(self._server.deployments.lacks(function_id))
+        spec = function.spec
+        methods = [[m.name, m.is_async, m.is_generator, function.urls.get(m.name)] for m in spec.methods]
+        self._done(message.rid, is_class=spec.is_class, methods=methods)

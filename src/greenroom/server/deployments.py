@@ -1,0 +1,211 @@
+"""Deployed apps: which version answers to a name, and how another takes its place."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from greenroom.model.errors import Error, ExecutionError, InvalidError
+from greenroom.model.ids import new_id
+from greenroom.server.deploying import Deploying
+from greenroom.server.pools import Function, Pool
+from greenroom.server.versions import Kept, all_kept, fill, kept
+from greenroom.wire.deploy_messages import names_of
+
+if TYPE_CHECKING:
+    from greenroom.server.apps import App
+    from greenroom.server.core import Server
+    from greenroom.server.store.database import Database
+
+STRATEGIES = ("rolling", "recreate")
+Then = Callable[[str], None]
+"""Told ``""``, or why it can't be."""
+
+
+class Deployments:
+    """Of one server."""
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self.current: dict[str, App] = {}
+        """By name: the version that answers."""
+        self._deploying: set[str] = set()
+        """Names of which a version is on its way."""
+
+    def begin(self, app_id: str, name: str, strategy: str) -> "App":
+        """A version of an app, without functions yet.
+
+        Raises:
+            InvalidError: there is no such strategy, the app can't be made, or this server doesn't stay.
+        """
+        if strategy not in STRATEGIES:
+            raise InvalidError(f"there is no strategy {strategy[:40]!r}: it can be {' or '.join(STRATEGIES)}")
+        self._kept_by()
+        before = self.current.get(name)
+        self._server.create_app(app_id, name, before.id if before is not None else "")
+        app = self._server.apps[app_id]
+        app.deployed = True
+        app.held = strategy == "recreate" and before is not None
+        return app
+
+    def _kept_by(self) -> "Database":
+        if (store := self._server.store) is None:
+            raise InvalidError(
+                "this server ends with its programs, and keeps no app: start one that stays, `greenroom server`"
+            )
+        return store
+
+    def deploy(self, app: "App", then: Then) -> None:
+        """Let a version that is defined answer, as soon as it can and it is kept; ``then`` is told."""
+        before = self.current.get(app.name)
+        if app.replaces != (before.id if before is not None else "") or app.name in self._deploying:
+            self._server.stop_app(app, "another version of it was deployed meanwhile")
+            then(f"another version of {app.name} is being deployed, or was meanwhile: deploy this one again")
+            return
+
+        def over(why: str) -> None:
+            self._deploying.discard(app.name)
+            then(why)
+
+        self._deploying.add(app.name)
+        switch = lambda number: self._switch(before, app, number)  # noqa: E731
+        Deploying(self._server, self._kept_by(), app, before, switch, over).begin()
+
+    def roll_back(self, name: str, number: int, then: Callable[[int, Error | None], None]) -> None:
+        """Deploy an earlier version again (0: the one before), as a new one; ``then`` is told its number."""
+
+        def found(done: Future[Kept]) -> None:
+            try:
+                version = done.result()
+                app = self.begin(new_id("ap"), name, "rolling")
+            except Error as error:
+                then(0, error)
+                return
+            fill(self._server, app, version, lambda error: filled(app, error))
+
+        def filled(app: "App", error: Error | None) -> None:
+            if error is not None:
+                self._server.stop_app(app, f"it could not be had again: {error}")
+                then(0, error)
+            else:
+                self.deploy(app, lambda why: then(app.version, ExecutionError(why) if why else None))
+
+        self._kept_by().read(lambda c: kept(c, name, number), found)
+
+    def restore(self, then: Callable[[], None]) -> None:
+        """Have every app again that was deployed when the last server ended."""
+
+        def found(done: Future[list[Kept]]) -> None:
+            one_by_one(iter(done.result()))
+
+        def one_by_one(versions: Iterator[Kept]) -> None:
+            if (version := next(versions, None)) is None:
+                then()
+                return
+            app = self.begin(version.row.app_id, version.row.app, "rolling")
+            app.created_at, app.version = version.row.deployed_at, version.row.number
+            self.current[app.name] = app
+            fill(self._server, app, version, lambda error: filled(app, error, versions))
+
+        def filled(app: "App", error: Error | None, versions: Iterator[Kept]) -> None:
+            if error is not None:
+                self._server.log(f"version {app.version} of {app.name} can't be had again: {error}; deploy it anew")
+                self._server.stop_app(app, "it could not be had again")
+            one_by_one(versions)
+
+        self._kept_by().read(all_kept, found)
+
+    def withdraw(self, app: "App", then: Callable[[], None]) -> None:
+        """Nothing answers to its name any more, nor will after a restart; ``then`` is called once that is kept, or can't be."""
+        from greenroom.server.store import versions
+
+        def said(done: Future[None]) -> None:
+            if (error := done.exception()) is not None:
+                self._server.log(f"{app.name} stops, but will be back with the next server: {error}")
+            then()
+
+        stopped = versions.VersionState.STOPPED
+        self._kept_by().write(lambda c: versions.set_state(c, app.id, stopped), said)
+
+    def _switch(self, before: "App | None", app: "App", number: int) -> None:
+        app.version = number
+        self.current[app.name] = app
+        self._server.web.switch(before, app)
+        if self._server.firing is not None:
+            self._server.firing.switch(before, app)
+        if before is None:
+            return
+        before.replaced = True
+        for call in list(self._server.lifecycle.calls.by_id.values()):
+            if call.pool.function.app is before and call.shape != "web":
+                successor = self._successor(call.pool, app)
+                if successor is not None and call.method in {m.name for m in successor.function.spec.methods}:
+                    call.pool = successor
+        for function in before.functions.values():
+            for pool in function.pools.values():
+                if (successor := self._successor(pool, app)) is not None:
+                    successor.inherit(pool)
+        longest = max((function.spec.timeout for function in before.functions.values()), default=0.0)
+        before.on_end = lambda: self._unhold(app)
+        self._server.stop_app(before, f"version {app.version} was deployed", drain=longest)
+
+    def _successor(self, pool: Pool, app: "App") -> Pool | None:
+        """The pool of the same function and arguments in another version; it is made, where its function is there."""
+        function = app.functions.get(f"{app.id}/{pool.function.spec.name}")
+        if function is None or (bool(pool.binding) != function.spec.needs_binding and not function.spec.is_class):
+            return None
+        key = next(key for key, other in pool.function.pools.items() if other is pool)
+        if key not in function.pools and pool.binding:
+            function.pools[key] = Pool(function, pool.binding, self._server.lifecycle)
+        return function.pools.get(key)
+
+    def _unhold(self, app: "App") -> None:
+        app.held = False
+        for function in app.functions.values():
+            for pool in function.pools.values():
+                pool.scale()
+
+    def function(self, function_id: str) -> Function | None:
+        """That of the version that answers to a name: see ``wire/deploy_messages.py``."""
+        name, function = names_of(function_id)
+        app = self.current.get(name)
+        return app.functions.get(f"{app.id}/{function}") if app is not None else None
+
+    def lacks(self, function_id: str) -> str:
+        """Why there is none."""
+        name, function = (part[:100] for part in names_of(function_id))
+        if (app := self.current.get(name)) is None:
+            return f"no app {name!r} is deployed; there are: {', '.join(sorted(self.current)) or 'none'}"
+        there = ", ".join(sorted(f.spec.name for f in app.functions.values()))
+        return f"the deployed app {name} has no {function!r}; it has {there}"
+
+    def stop(self, app: "App") -> None:
+        """Nothing answers to its name any more."""
+        if self.current.get(app.name) is app:
+            del self.current[app.name]
+            if self._server.firing is not None:
+                self._server.firing.stop(app)
+
+    def history(self, name: str, then: Callable[[list[dict[str, Any]]], None]) -> None:
+        """The kept versions of an app, the latest first, as ``greenroom app history --json`` prints them."""
+        from greenroom.server.store import versions
+
+        self._kept_by().read(
+            lambda c: [row._asdict() for row in versions.history(c, name)], lambda done: then(done.result())
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Of all apps, deployed or not, as ``greenroom app list --json`` prints them."""
+        live = self._server.lifecycle.containers.live()
+        return [
+            {
+                "id": app.id,
+                "name": app.name,
+                "state": "stopping" if app.stopping is not None else "deployed" if app.deployed else "running",
+                "version": app.version,
+                "created_at": app.created_at,
+                "containers": sum(c.pool.function.app is app for c in live),
+                "functions": sorted(f.spec.name for f in app.functions.values()),
+                "next": self._server.firing.next_of(app) if self._server.firing is not None and app.version else {},
+            }
+            for app in self._server.apps.values()
+        ]

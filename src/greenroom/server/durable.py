@@ -1,0 +1,383 @@
+"""Spawned calls of deployed apps: kept in the store from before they are acknowledged until a week after they have ended.
+
+What is kept need not be in memory too: an output leaves it once it is committed, a call once all of its are. Who collects
+one gets what is committed from the store, and what isn't, or ends meanwhile, from memory; some of it perhaps twice.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from greenroom.model.errors import Error, ExecutionError, NotFoundError
+from greenroom.server.calls import Call, Receiver
+from greenroom.server.pools import Pool
+from greenroom.wire.deploy_messages import deployed_id
+from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from greenroom.server.core import Server
+    from greenroom.server.store.calls import CallRow, OutputRow
+    from greenroom.server.store.database import Database
+
+RETENTION = 7 * 86400.0
+"""Seconds that a call is kept after its end."""
+CLEANING = 3600.0
+"""Seconds between two looks for calls that have been kept long enough."""
+STEP = 5000
+"""Rows that are removed at once."""
+WINDOW = 10_000
+"""Inputs of one call that are in memory; the others are in the store alone, until there is room."""
+FIRST = 1000
+"""Inputs of each call that are had at once after a restart."""
+MOST_PENDING = 2000
+"""Changes that may wait for the disk, until whoever brings more has to wait."""
+SOON = 0.05
+"""Seconds until something is looked for again that should be committed by then."""
+RETRY = 1.0
+"""Seconds until it is tried again to keep what has ended."""
+UNREAD = 8 * 1024**2
+"""Bytes that a collector may leave unread before it gets more."""
+
+
+class Collecting(Receiver, Protocol):
+    """Who collects a call."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that it has not taken."""
+
+
+class _Unfinished(NamedTuple):
+    """A call that the last server had not ended."""
+
+    row: "CallRow"
+    binding: Payload
+    inputs: list[Any]
+    """The first of those that have no output."""
+    waiting: int
+    """How many have none."""
+
+
+class Durable:
+    """Those of one server, which stays."""
+
+    def __init__(self, server: "Server", store: "Database") -> None:
+        from greenroom.server.store import calls
+
+        self._rows: Any = calls
+        self._server = server
+        self._store = store
+        self._calls = server.lifecycle.calls
+        self._ended: list[tuple[Call, OutputRow]] = []
+        """Outputs of this turn of the loop."""
+
+    # ---- what happens to a call ----
+
+    def begun(self, call: Call) -> None:
+        """It has come, and none of its inputs."""
+        function = call.pool.function
+        call.keeper = self
+        name = deployed_id(function.app.name, function.spec.name)
+        binding = next(key for key, pool in function.pools.items() if pool is call.pool)
+        row = self._rows.CallRow(
+            call.id, function.app.id, name, call.method, binding, call.shape, None, self._server.lifecycle.clock.wall()
+        )
+        self._write(call, lambda c: self._rows.add_call(c, row, call.pool.binding))
+
+    def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
+        """Inputs of it have come: they are kept, and as many as there is room for are run."""
+        self._write(call, lambda c: self._rows.add_inputs(c, call.id, first, payloads))
+        here = payloads
+        if not call.cancelled:
+            here = [] if call.stored else payloads[: max(0, WINDOW - len(call.inputs))]
+        if here:
+            call.loaded_to = first + len(here) - 1
+            self._calls.add(call, first, here)
+        call.stored += len(payloads) - len(here)
+        call.added += len(payloads) - len(here)
+        call.next_index = first + len(payloads)
+
+    @property
+    def behind(self) -> bool:
+        """Whether more is to be kept than should wait in memory."""
+        return self._store.pending > MOST_PENDING
+
+    def _refill(self, call: Call) -> None:
+        """Have more of its inputs here, if there is room."""
+        if not call.stored or call.loading or call.cancelled or len(call.inputs) > WINDOW // 2:
+            return
+        call.loading = True
+
+        def found(done: Future[list[Any]]) -> None:
+            call.loading = False
+            rows = done.result() if done.exception() is None else []
+            if rows and not call.cancelled:
+                call.stored -= len(rows)
+                call.loaded_to = rows[-1].idx
+                self._calls.take_up(call, [(row.idx, row.payload, row.attempt, row.losses) for row in rows])
+            elif call.stored:  # they aren't committed yet, or can't be read now
+                self._server.loop.call_later(SOON, self._refill, call)
+
+        self._store.read(lambda c: self._rows.inputs_of(c, call.id, call.loaded_to, WINDOW // 2), found)
+
+    def complete(self, call: Call, count: int, peer: Receiver, rid: int) -> None:
+        """No more will come; its caller is told once all of it is kept, or that it isn't, and then it is taken back."""
+
+        def kept(done: Future[None]) -> None:
+            why = call.unkept or str(done.exception() or "")
+            if why:
+                self._server.lifecycle.calls.cancel(call, f"the call was cancelled: {why}")
+                peer.send(Failed(rid, ExecutionError.__name__, f"the call can't be kept, and doesn't run: {why}"))
+            else:
+                peer.send(Done(rid, {}))
+
+        call.changes.append(lambda c: self._rows.end_inputs(c, call.id, count))
+        self._flush(call, kept)
+
+    def ended(self, call: Call, index: int, status: str, detail: str, payload: Payload) -> None:
+        """One of its inputs has."""
+        if not self._ended:
+            self._server.loop.call_soon(self._keep_ended)
+        self._ended.append((call, self._rows.OutputRow(call.id, index, status, detail, payload)))
+        self._refill(call)
+
+    def _keep_ended(self) -> None:
+        """All of one turn of the loop in one change."""
+        ended, self._ended = self._ended, []
+
+        def kept(done: Future[int]) -> None:
+            if done.exception() is not None:  # nothing is told twice: it stays in memory until it can be kept
+                self._server.loop.call_later(RETRY, put)
+                return
+            for call, output in ended:
+                if call.streams:
+                    call.retained.append(output.idx)
+                else:
+                    call.outputs.pop(output.idx, None)
+
+        def put() -> None:
+            self._store.write(lambda c: self._rows.put_outputs(c, [output for _, output in ended]), kept)
+
+        put()
+
+    def over(self, call: Call) -> None:
+        """All of its inputs have ended."""
+        now = self._server.lifecycle.clock.wall()
+
+        def kept(done: Future[None]) -> None:
+            if done.exception() is not None:
+                self._server.loop.call_later(RETRY, self.over, call)
+            else:
+                call.kept = True
+                self._forget(call)
+
+        # After its last outputs, which leave at the end of this turn.
+        self._server.loop.call_soon(self._store.write, lambda c: self._rows.finish(c, call.id, now), kept)
+
+    def cancelled(self, call: Call) -> None:
+        """It was."""
+        self._write(call, lambda c: self._rows.cancel(c, call.id, call.cancelled))
+        self._end_stored(call)
+
+    def _end_stored(self, call: Call) -> None:
+        """Those of its inputs that never came here end there; who collects it is sent them from there."""
+        if not call.stored:
+            return
+
+        def ended(done: Future[int]) -> None:
+            count = done.result() if done.exception() is None else 0
+            call.stored -= count
+            if call.stored:
+                self._server.loop.call_later(0 if count else SOON, self._end_stored, call)
+            else:
+                collectors, call.collectors = call.collectors, []
+                for receiver, rid in collectors:
+                    call.streams += 1
+                    self._stream(Collect(rid, call.id), receiver, call, -1)  # type: ignore[arg-type]
+            self._calls.ended_elsewhere(call, count)
+
+        reason = call.cancelled
+        self._store.write(
+            lambda c: self._rows.end_waiting(c, call.id, call.loaded_to, STEP, Status.CANCELLED, reason), ended
+        )
+
+    def _write(self, call: Call, change: "Callable[[Connection], Any]") -> None:
+        """What is said of a call in one turn of the loop is one change."""
+        if not call.changes:
+            self._server.loop.call_soon(self._flush, call)
+        call.changes.append(change)
+
+    def _flush(self, call: Call, then: Callable[[Future[None]], None] | None = None) -> None:
+        changes, call.changes = call.changes, []
+        if not changes:
+            return
+
+        def change(connection: "Connection") -> None:
+            for each in changes:
+                each(connection)
+
+        def kept(done: Future[None]) -> None:
+            call.unkept = call.unkept or str(done.exception() or "")
+
+        self._store.write(change, then or kept)
+
+    def _forget(self, call: Call) -> None:
+        if call.kept and not call.streams:
+            self._calls.by_id.pop(call.id, None)
+
+    # ---- calls of our own ----
+
+    def whole(self, call_id: str, function_id: str, app_id: str, payload: bytes) -> "Callable[[Connection], None]":
+        """A change that keeps a call with its one input; :meth:`run` then runs it, or else the next server does."""
+        now = self._server.lifecycle.clock.wall()
+        row = self._rows.CallRow(call_id, app_id, function_id, "", "", "spawn", 1, now)
+
+        def change(connection: "Connection") -> None:
+            self._rows.add_call(connection, row)
+            self._rows.add_inputs(connection, call_id, 0, [payload])
+
+        return change
+
+    def run(self, call_id: str, pool: Pool, payload: bytes) -> None:
+        """Run a call that is kept."""
+        calls = self._calls
+        call = calls.begin(call_id, pool, "", "spawn", None)
+        call.keeper, call.refusal = self, pool.function.refusal
+        calls.add(call, 0, [payload])
+        calls.end_inputs(call, 1)
+
+    # ---- collecting ----
+
+    def collect(self, request: Collect, receiver: Collecting) -> None:
+        """Send a call's outputs as they are, or become, ready; then ``Done``."""
+        call = self._calls.by_id.get(request.call_id)
+        if call is not None:
+            call.streams += 1
+        self._stream(request, receiver, call, -1)
+
+    def _stream(self, request: Collect, receiver: Collecting, call: Call | None, after: int) -> None:
+        def query(connection: "Connection") -> "tuple[CallRow | None, list[OutputRow]]":
+            return self._rows.find(connection, request.call_id), self._rows.outputs_of(
+                connection, request.call_id, after
+            )
+
+        def found(done: "Future[tuple[CallRow | None, list[OutputRow]]]") -> None:
+            try:
+                row, page = done.result()
+                if row is None and call is None:
+                    raise NotFoundError(
+                        f"no spawned call {request.call_id[:100]} in a running app of this server, nor is one kept"
+                    )
+            except Error as error:
+                self._end_stream(call)
+                receiver.send(Failed(request.rid, type(error).__name__, str(error)))
+                return
+            for output in page:
+                receiver.send(
+                    Outputs(request.call_id, [[output.idx, output.status, output.detail]], []), [output.payload]
+                )
+            if page:
+                self._when_read(receiver, lambda: self._stream(request, receiver, call, page[-1].idx))
+            elif call is not None:
+                # What is committed has been sent: now what was only in memory, and what is to come.
+                self._calls.collect(call, request, receiver)
+                self._end_stream(call)
+            elif row is not None:
+                receiver.send(Done(request.rid, {"count": row.inputs}))
+
+        self._store.read(query, found)
+
+    def _when_read(self, receiver: Collecting, then: Any) -> None:
+        if receiver.backlog < UNREAD:
+            then()
+        else:
+            self._server.loop.call_later(0.02, self._when_read, receiver, then)
+
+    def _end_stream(self, call: Call | None) -> None:
+        if call is None:
+            return
+        call.streams -= 1
+        if not call.streams:
+            for index in call.retained:
+                call.outputs.pop(index, None)
+            call.retained.clear()
+            self._forget(call)
+
+    # ---- after a restart ----
+
+    def restore(self) -> None:
+        """Go on with what the last server had not ended; apps are there already."""
+        self._restore_after(0)
+        self._clean()
+
+    def _restore_after(self, number: int) -> None:
+        def query(connection: "Connection") -> "list[_Unfinished]":
+            return [
+                _Unfinished(
+                    row,
+                    self._rows.binding_of(connection, row.function_id, row.binding) if row.binding else b"",
+                    self._rows.inputs_of(connection, row.id, -1, FIRST),
+                    self._rows.progress_of(connection, row.id).waiting,
+                )
+                for row in self._rows.unfinished(connection, number, 100)
+            ]
+
+        def found(done: "Future[list[_Unfinished]]") -> None:
+            for each in done.result():
+                self._go_on_with(each)
+            if done.result():
+                self._restore_after(done.result()[-1].row.number)
+
+        self._store.read(query, found)
+
+    def _go_on_with(self, left: "_Unfinished") -> None:
+        row = left.row
+        function = self._server.deployments.function(row.function_id)
+        pool = function.pool(row.binding) if function is not None else None
+        if function is not None and pool is None and row.binding:
+            pool = function.pools[row.binding] = Pool(function, left.binding, self._server.lifecycle)
+        reason = row.cancelled
+        if row.inputs is None:
+            reason = "the call was cancelled: the server ended before it had all of it"
+        elif pool is None or function is None or function.spec.method(row.method) is None:
+            reason = reason or f"the call was cancelled: {self._server.deployments.lacks(row.function_id)}"
+        if reason or pool is None or row.inputs is None:
+            self._end_all(row, reason)
+            return
+        call = self._calls.begin(row.id, pool, row.method, row.shape, None)
+        call.keeper, call.refusal = self, pool.function.refusal
+        call.count = call.added = call.next_index = row.inputs
+        call.finished = row.inputs - left.waiting
+        call.stored = left.waiting - len(left.inputs)
+        if left.inputs:
+            call.loaded_to = left.inputs[-1].idx
+            self._calls.take_up(call, [(i.idx, i.payload, i.attempt, i.losses) for i in left.inputs])
+        else:
+            self.over(call)
+
+    def _end_all(self, row: "CallRow", reason: str) -> None:
+        """Nobody will run what is left of it."""
+        now = self._server.lifecycle.clock.wall()
+
+        def change(connection: "Connection") -> None:
+            while self._rows.end_waiting(connection, row.id, -1, STEP, Status.CANCELLED, reason):
+                pass
+            self._rows.end_inputs(connection, row.id, self._rows.progress_of(connection, row.id).ended)
+            self._rows.finish(connection, row.id, now)
+
+        self._store.write(change, lambda done: None)
+
+    # ---- in the end ----
+
+    def _clean(self) -> None:
+        before = time.time() - RETENTION
+
+        def removed(done: Future[int]) -> None:
+            more = done.exception() is None and done.result() >= STEP
+            self._server.loop.call_later(0.1 if more else CLEANING, self._clean)
+
+        self._store.write(lambda c: self._rows.forget_older_than(c, before, STEP), removed)

@@ -1,0 +1,285 @@
+"""A client's connection: uvicorn parses what comes, within limits of our own."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+HEADERS = 64 * 1024
+"""Bytes that a request's line and headers may have."""
+PATIENCE = 20.0
+"""Seconds in which they must have come; and what is left of a request's body, once its response is complete."""
+STALL = 300.0
+"""Seconds in which a client must take something of what was written."""
+
+
+class Gathering:
+    """A client's transport that can gather: two writes for one small response cost as much again, here and in the client."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held: list[bytes] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """See asyncio."""
+        if self._held is None:
+            self._transport.write(data)
+        else:
+            self._held.append(data)
+
+    def close(self) -> None:
+        """See asyncio; what was gathered leaves first."""
+        self.__exit__()
+        self._transport.close()
+
+    def __enter__(self) -> None:
+        self._held = []
+
+    def __exit__(self, *_: object) -> None:
+        held, self._held = self._held, None
+        if held:
+            self._transport.write(b"".join(held))
+
+
+class Patient(asyncio.Protocol):
+    """Waits for a client that takes nothing of what it asked for, but not for ever."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _stalled: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """The client doesn't take what was written."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALL, self.cut)
+
+    def resume_writing(self) -> None:
+        """It does."""
+        self._goes_on()
+        super().resume_writing()
+
+    def cut(self) -> None:
+        """What has begun won't be completed, and the client must see that."""
+        self.transport.abort()
+
+    def _goes_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+class _RefusedError(Exception):
+    """Ends the parser's work."""
+
+
+class Connection(Patient, HttpToolsProtocol):
+    """One client's connection; with what uvicorn has no limits for."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.gone: Callable[[], None] | None = None
+        """Called when the client has left."""
+        self._pending = 0
+        """Requests whose response isn't complete."""
+        self._unread = 0
+        """Bytes that came of a head, or since the last part of a body."""
+        self._reading_head = True
+        self._in_head = False
+        """Some of it has come."""
+        self._patience: asyncio.TimerHandle | None = None
+        self._refusal: tuple[int, str] | None = None
+        """The last that the client hears, once what it asked before is answered; nothing more is read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client came; it must say something."""
+        super().connection_made(Gathering(transport))  # type: ignore[arg-type]
+        self._wait(self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has left."""
+        self._wait_no_more()
+        self._goes_on()
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+        if self.gone is not None:
+            self.gone()
+
+    # ---- what comes ----
+
+    def data_received(self, data: bytes) -> None:
+        """Some of a request."""
+        if self._refusal is not None:
+            return
+        self._unread += len(data)
+        super().data_received(data)
+        if self._unread > HEADERS:
+            self._refuse(431, "Request Header Fields Too Large")
+        elif self._reading_head and self._patience is None and (self._unread or self._in_head):
+            self._wait(self._late)  # a head that is whole costs no timer
+
+    def on_message_begin(self) -> None:
+        """See httptools."""
+        super().on_message_begin()
+        self.scope["greenroom.connection"] = self  # type: ignore[typeddict-unknown-key]
+        self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools, which has trailers as headers; they are ignored."""
+        if self._reading_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        version = self.parser.get_http_version()
+        if (fault := _fault(version, self.url, self.headers)) is not None:
+            self._refuse(*fault)
+            raise _RefusedError
+        if not self.url.startswith(b"/"):
+            self._take_absolute()
+        super().on_headers_complete()
+        self._reading_head, self._in_head, self._unread = False, False, 0
+        self._wait_no_more()
+        if not (self.parser.should_upgrade() and self._should_upgrade()):
+            self._pending += 1
+            if version == "1.0":
+                self.cycle.send = _undelimited(self.cycle)  # type: ignore[assignment,method-assign]
+
+    def _take_absolute(self) -> None:
+        """The target is a whole URL, whose host counts rather than the header's. Source: RFC 9112, 3.2.2."""
+        url = httptools.parse_url(self.url)
+        if url.host:
+            host = url.host if url.port is None else b"%b:%d" % (url.host, url.port)
+            self.headers[:] = [(name, host if name == b"host" else value) for name, value in self.headers]
+            self.url = (url.path or b"/") + (b"?" + url.query if url.query else b"")
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        super().on_message_complete()
+        self._reading_head, self._unread = True, 0
+        if self._patience is not None:  # its response was complete before
+            self._wait_no_more()
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def handle_websocket_upgrade(self) -> None:
+        """See uvicorn; the connection can't be a WebSocket's while it is still that of another request."""
+        if self._pending:
+            self._reading_head = True
+            self._refuse(400, "Bad Request")
+        else:
+            self._wait_no_more()
+            super().handle_websocket_upgrade()
+
+    # ---- what goes ----
+
+    def gathered(self) -> contextlib.AbstractContextManager[None]:
+        """What is sent while this is entered leaves in one write."""
+        return self.transport  # type: ignore[return-value]
+
+    def on_response_complete(self) -> None:
+        """See uvicorn."""
+        self._pending -= 1
+        super().on_response_complete()
+        if self._pending or self.transport.is_closing():
+            return
+        if self._refusal is not None:
+            self._say_refusal(*self._refusal)
+        elif not self._reading_head:  # the rest of the request that was answered may still come, for a while
+            self._wait(self.transport.close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """See uvicorn; a client that has not taken the last response in that time won't."""
+        if self.transport.get_write_buffer_size():
+            self.cut()
+        super().timeout_keep_alive_handler()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._refuse(400, "Bad Request")
+
+    def _wait(self, then: Callable[[], None]) -> None:
+        self._patience = self.loop.call_later(PATIENCE, then)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _late(self) -> None:
+        self._refuse(408, "Request Timeout")
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answer so what can't be understood, after what could."""
+        self._wait_no_more()
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._refusal = (status, text)
+        if not self._reading_head and not self.cycle.response_complete:  # the fault is in the last request's body
+            self._pending -= 1
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.cut()
+                return
+            if self.pipeline:
+                self.pipeline.popleft()
+        if not self._pending:
+            self._say_refusal(status, text)
+
+    def _say_refusal(self, status: int, text: str) -> None:
+        body = f"{text}\n".encode()
+        self.transport.write(
+            f"HTTP/1.1 {status} {text}\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+            + body
+        )
+        self.transport.close()
+
+
+def _fault(version: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
+    """What is wrong with a head that httptools has understood. Source: RFC 9112, 2.3, 3.2 and 6.1; RFC 6585, 5."""
+    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > HEADERS:
+        return 431, "Request Header Fields Too Large"
+    if version not in ("1.0", "1.1"):
+        return 505, "HTTP Version Not Supported"
+    hosts = sum(name == b"host" for name, _ in headers)
+    if hosts > 1 or (version == "1.1" and not hosts):
+        return 400, "Bad Request"
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            codings = value.lower().replace(b" ", b"").split(b",")
+            if version == "1.0" or codings[-1] != b"chunked":
+                return 400, "Bad Request"
+            if len(codings) > 1:
+                return 501, "Not Implemented"
+    return None
+
+
+def _undelimited(cycle: RequestResponseCycle) -> Callable[[Any], Awaitable[None]]:
+    """How to answer a client of HTTP/1.0, which knows no chunks: what has no length ends with the connection."""
+    sized = False
+
+    async def send(event: Any) -> None:
+        nonlocal sized
+        if event["type"] == "http.response.start":
+            sized = any(name.lower() == b"content-length" for name, _ in event.get("headers", ()))
+            if not sized:
+                cycle.chunked_encoding = False
+        elif not sized:
+            cycle.expected_content_length = len(event.get("body", b""))
+        await RequestResponseCycle.send(cycle, event)
+
+    return send

@@ -1,0 +1,102 @@
+"""Between deployed apps and the store: what is kept of a version, and an app made of what was kept."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from greenroom.model.errors import Error, NotFoundError
+from greenroom.model.spec import FunctionSpec
+from greenroom.server.defining import add_function
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from greenroom.server.apps import App
+    from greenroom.server.core import Server
+    from greenroom.server.store.versions import FunctionRow, ImageRow, VersionRow
+
+KEPT = 20
+"""Versions of an app that can be rolled back to."""
+
+
+class Kept(NamedTuple):
+    """A version, whole."""
+
+    row: "VersionRow"
+    functions: "list[FunctionRow]"
+    images: "list[ImageRow]"
+
+
+def contents_of(server: "Server", app: "App") -> "tuple[list[FunctionRow], list[ImageRow]]":
+    """What is to be kept of an app that is defined."""
+    from greenroom.server.store.versions import FunctionRow, ImageRow
+
+    functions = [FunctionRow(f.spec.function_id, f.spec.to_json(), f.definition) for f in app.functions.values()]
+    return functions, [ImageRow(i.id, i.name, i.asked, i.payloads) for i in server.images.of(app)]
+
+
+def all_kept(connection: "Connection") -> list[Kept]:
+    """Those that serve."""
+    from greenroom.server.store import versions
+
+    rows = versions.all_current(connection)
+    return [
+        Kept(r, versions.functions_of(connection, r.app_id), versions.images_of(connection, r.app_id)) for r in rows
+    ]
+
+
+def kept(connection: "Connection", app: str, number: int) -> Kept:
+    """A version of an app by its number; 0: that before the current one.
+
+    Raises:
+        NotFoundError: it isn't kept.
+    """
+    from greenroom.server.store import versions
+    from greenroom.server.store.versions import VersionState as S
+
+    rows = versions.history(connection, app)
+    if number:
+        found = next((row for row in rows if row.number == number), None)
+    else:
+        latest = next((row.number for row in rows if row.state is S.CURRENT), 0)
+        found = next((row for row in rows if row.number < latest and row.state is S.REPLACED), None)
+    if found is None or found.state is S.PENDING:
+        there = ", ".join(str(row.number) for row in rows if row.state is not S.PENDING) or "none"
+        raise NotFoundError(f"{app} has no version {number or 'before this one'} to go back to; there are: {there}")
+    return Kept(found, versions.functions_of(connection, found.app_id), versions.images_of(connection, found.app_id))
+
+
+def fill(server: "Server", app: "App", kept: Kept, then: Callable[[Error | None], None]) -> None:
+    """Give an app that has none the functions and images of a version; what of an image isn't there is made, with the values that
+    its secrets have now. ``then`` is told when that is under way, or why it can't be."""
+
+    def made(image_id: str, error: Error | None) -> None:
+        if error is not None:
+            server.log(f"an image of {app.name} can't be had: {error}")
+
+    def served(urls: dict[str, str], error: Error | None) -> None:
+        if error is not None:
+            server.log(f"web endpoints of {app.name} can't be served: {error}")
+
+    def read(done: Future[tuple[list[dict[str, Any]], list[FunctionSpec]]]) -> None:
+        try:
+            images, specs = done.result()
+        except (Error, TypeError, KeyError, ValueError) as error:
+            then(error if isinstance(error, Error) else Error(f"it was kept by another version of Greenroom: {error}"))
+            return
+        for image, spec in zip(kept.images, images, strict=True):
+            server.images.want(app, image.name.partition(".")[2], image.id, image.spec, spec, image.payloads, made)
+        for function, row in zip(specs, kept.functions, strict=True):
+            app.first_id = function.app_id
+            spec_here = function._replace(app_id=app.id, function_id=f"{app.id}/{function.name}")
+            add_function(server, app, spec_here, row.definition, served)
+        then(None)
+
+    def work() -> tuple[list[dict[str, Any]], list[FunctionSpec]]:
+        specs = [FunctionSpec.from_json(row.spec) for row in kept.functions]
+        for spec in specs:
+            if spec.bundle:
+                server.bundles.has(spec.bundle)  # it counts as used
+        return [server.secrets.fill(image.spec) for image in kept.images], specs
+
+    server.disk.do(work, read)

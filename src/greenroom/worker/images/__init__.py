@@ -1,0 +1,1 @@
+"""Images: layers that are directories, told apart by their content, and written out for other tools."""

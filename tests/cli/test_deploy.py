@@ -1,0 +1,382 @@
+"""``greenroom server``, ``deploy`` and ``app``, through the real command: what stays, and what a restart keeps."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Need, assert_nothing_left, wait_for
+from tests.e2e.programs import COMMAND, environment, run, write
+
+PROGRAM = """
+    import greenroom
+
+    app = greenroom.App("shop")
+    VERSION = 1
+
+
+    @app.function()
+    def which(x):
+        return VERSION, x
+
+
+    @app.function(max_containers=2)
+    def slow(x):
+        import time
+        with open("MARKS/ran", "a") as file:
+            file.write(f"{x}\\n")
+        time.sleep(0.02)
+        return x * x
+
+
+    @app.cls()
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            self.loaded = VERSION
+
+        @greenroom.method()
+        def get(self):
+            return self.loaded
+
+        @greenroom.exit()
+        def leave(self):
+            with open("MARKS/left", "a") as file:
+                file.write(f"{self.loaded}\\n")
+"""
+CALL = """
+import greenroom
+print(greenroom.Function.from_name("shop", "which").remote(7), greenroom.Cls.from_name("shop", "Model")().get.remote())
+"""
+
+
+def python(text: str) -> str:
+    """What a program prints; it fails with what it says."""
+    done = subprocess.run([sys.executable, "-c", f"import greenroom\n{text}"], env=environment(), capture_output=True,
+                          text=True, timeout=90, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Stays:
+    """A ``greenroom server`` of the test's home."""
+
+    def __init__(self, home: Path, directory: Path, sandbox: str) -> None:
+        self.home = home
+        self.directory = directory
+        self.directory.chmod(0o777)
+        self._said = directory / "server.log"
+        self._settings = {"GREENROOM_SANDBOX": sandbox, "GREENROOM_SHARED_DIRS": str(directory)}
+        self.start()
+
+    def start(self) -> None:
+        before = self.said().count("ready")
+        with open(self._said, "a") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, "server"], stderr=output, env=environment(**self._settings), start_new_session=True
+            )
+        wait_for(lambda: self.said().count("ready") > before or self.process.poll() is not None, what=self.said())
+
+    def said(self) -> str:
+        return self._said.read_text() if self._said.exists() else ""
+
+    def deploy(self, version: int, *options: str) -> "subprocess.CompletedProcess[str]":
+        text = PROGRAM.replace("VERSION = 1", f"VERSION = {version}").replace("MARKS", str(self.directory))
+        return run("deploy", *options, str(write(self.directory, text, "shop.py")))
+
+    def call(self) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", CALL], env=environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    def apps(self) -> "list[dict[str, object]]":
+        found: list[dict[str, object]] = json.loads(run("app", "list", "--json").stdout)
+        return found
+
+    def ran(self) -> "list[int]":
+        file = self.directory / "ran"
+        return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+    def left(self) -> "list[str]":
+        file = self.directory / "left"
+        return file.read_text().split() if file.exists() else []
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def plain(home, tmp_path):
+    """One whose containers are plain processes: for what is not about them."""
+    made = Stays(home, tmp_path, "process")
+    yield made
+    made.end()
+
+
+@pytest.fixture(params=["process", "oci"])
+def stays(request, home, tmp_path):
+    """One of each."""
+    if request.param == "oci":
+        Need.runtime("crun")
+    made = Stays(home, tmp_path, request.param)
+    yield made
+    made.end()
+
+
+def test_versions_come_go_and_come_back(stays, home):
+    assert stays.deploy(1).stdout == "✓ shop is deployed: version 1\n"
+    assert stays.call() == "(1, 7) 1"
+    assert stays.deploy(2).stdout == "✓ shop is deployed: version 2\n"
+    assert stays.call() == "(2, 7) 2"
+    wait_for(lambda: stays.left() == ["1"], what="the exit hook of the first has run")
+    (record,) = stays.apps()
+    assert (record["name"], record["state"], record["version"]) == ("shop", "deployed", 2)
+    assert run("app", "rollback", "shop").stdout == "✓ shop is rolled back: version 3\n"
+    assert stays.call() == "(1, 7) 1"
+    history = json.loads(run("app", "history", "shop", "--json").stdout)
+    assert [(row["number"], row["state"]) for row in history] == [(3, "CURRENT"), (2, "REPLACED"), (1, "REPLACED")]
+    gone = run("app", "rollback", "shop", "9")
+    assert (gone.returncode, gone.stderr) == (
+        2, "greenroom: shop has no version 9 to go back to; there are: 3, 2, 1\n")  # fmt: skip
+    assert run("app", "stop", "shop").stdout == "✓ shop has ended\n"
+    assert sorted(stays.left()) == ["1", "1", "2"]
+    assert stays.apps() == []
+    assert "no app 'shop' is deployed" in stays.call()
+    assert stays.end() == 0
+    assert_nothing_left(home)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_was_deployed_is_there_after_a_restart(stays, home, number):
+    stays.deploy(1)
+    assert stays.call() == "(1, 7) 1"
+    stays.end(number)
+    wait_for(lambda: stays.left() == ["1"], what="its exit hook has run")
+    assert "no app is running" in stays.call()
+    stays.start()
+    assert stays.call() == "(1, 7) 1"
+    assert stays.apps()[0]["version"] == 1
+    assert stays.end() == 0
+    assert stays.left() == ["1", "1"]
+    assert_nothing_left(home)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_spawned_calls_go_on_after_a_restart(stays, home, number):
+    stays.deploy(1)
+    spawned = python("call = greenroom.Function.from_name('shop', 'slow').spawn_map(range(200)); print(call.object_id)")
+    call = spawned.strip()
+    wait_for(lambda: len(stays.ran()) >= 20, what="some have run")
+    stays.end(number)
+    stays.start()
+    collect = f"print(list(greenroom.FunctionCall.from_id({call!r}).iter()) == [x * x for x in range(200)])"
+    assert python(collect) == "True\n"
+    ran = stays.ran()
+    assert set(ran) == set(range(200))
+    assert len(ran) <= 200 + (4 if number == signal.SIGTERM else 40)  # what ran just then runs again
+    stays.end(signal.SIGKILL)
+    stays.start()
+    assert python(collect) == "True\n"
+    assert stays.ran() == ran
+    assert stays.end() == 0
+    assert_nothing_left(home)
+
+
+def test_a_version_that_can_not_be_imported_leaves_the_one_before(plain):
+    plain.deploy(1)
+    broken = run("deploy", str(write(plain.directory, "def (\n", "shop.py")))
+    assert broken.returncode == 2
+    assert "SyntaxError" in broken.stderr
+    assert plain.call() == "(1, 7) 1"
+
+
+def test_programs_use_it_rather_than_start_one_of_their_own(plain):
+    text = PROGRAM.replace("MARKS", str(plain.directory)) + (
+        '\n\n    @app.local_entrypoint()\n    def main():\n        print(which.remote(1), Model().get.remote())\n'
+    )  # fmt: skip
+    file = write(plain.directory, text, "mine.py")
+    assert run("run", str(file)).stdout == "(1, 1) 1\n"
+    assert plain.left() == ["1"]
+    assert len(os.listdir(plain.home / "run")) == 1
+    assert run("run", "--sandbox", "process", str(file)).stdout == "(1, 1) 1\n"
+    assert plain.apps() == []
+
+
+def test_there_is_one_at_the_most(plain):
+    other = run("server")
+    assert other.returncode == 2
+    assert other.stderr == (
+        f"greenroom: a server stays in {plain.home} already (process {plain.process.pid}); end it first, or set GREENROOM_HOME\n"
+    )
+
+
+def test_without_one_it_is_said_what_to_do(home, tmp_path):
+    for arguments in (["deploy", str(write(tmp_path, PROGRAM))], ["app", "stop", "x"], ["app", "rollback", "x"]):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert done.stderr.startswith("greenroom: no server stays here")
+        assert "greenroom server" in done.stderr
+    assert run("app", "list").stdout == "no apps; `greenroom deploy` makes one that stays\n"
+
+
+def test_a_store_of_a_newer_version_is_refused(home, tmp_path):
+    import sqlite3
+
+    made = Stays(home, tmp_path, "process")
+    assert made.end() == 0
+    with sqlite3.connect(home / "greenroom.db") as connection:
+        connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+    made.start()
+    assert made.end() == 1
+    assert "1000" in made.said().splitlines()[-1]
+
+
+def test_calls_from_the_command_line(plain):
+    plain.deploy(1)
+    assert run("call", "shop", "which", "--json", "[3]").stdout == "[1, 3]\n"
+    assert run("call", "shop", "which", "--json", '{"x": "é"}').stdout == '[1, "é"]\n'
+    assert run("call", "shop", "Model.get").stdout == "1\n"
+    call = run("call", "shop", "which", "--json", "[5]", "--spawn").stdout.strip()
+    assert python(f"print(greenroom.FunctionCall.from_id({call!r}).get())") == "(1, 5)\n"
+    for arguments, says in (
+        (["shop", "nope"], "the deployed app shop has no 'nope'; it has Model, slow, which"),
+        (["nope", "f"], "no app 'nope' is deployed; there are: shop"),
+        (["shop", "which", "--json", "{"], "--json is no JSON"),
+        (["shop", "which", "--json", "3"], "--json is no list and no object"),
+        (["shop", "which", "--with", "{\"x\": 1}"], "write CLASS.METHOD"),
+    ):  # fmt: skip
+        done = run("call", *arguments)
+        assert done.returncode == 2, done
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_backup_taken_while_it_runs_is_restored(plain, tmp_path):
+    plain.deploy(1)
+    call = run("call", "shop", "which", "--json", "[5]", "--spawn").stdout.strip()
+    collect = f"print(greenroom.FunctionCall.from_id({call!r}).get())"
+    assert python(collect) == "(1, 5)\n"
+    file = str(tmp_path / "backup")
+    assert run("server", "backup", file).stdout == f"✓ backed up to {file}\n"
+    plain.deploy(2)
+    refused = run("server", "restore", file)
+    assert (refused.returncode, "is in use by a running server" in refused.stderr) == (1, True)
+    assert plain.end() == 0
+    assert run("server", "restore", file).stdout == f"✓ restored from {file}\n"
+    plain.start()
+    assert plain.call() == "(1, 7) 1"
+    assert python(collect) == "(1, 5)\n"
+    none = run("server", "restore", str(tmp_path / "shop.py"))
+    assert none.returncode == 1
+
+
+TALKS = """
+    import greenroom
+
+    app = greenroom.App("talks")
+
+    @app.function()
+    def say(text):
+        print(text, end="")
+"""
+
+
+def test_what_deployed_apps_print_is_kept_in_order_and_found_again(plain):
+    assert run("deploy", str(write(plain.directory, TALKS, "talks.py"))).returncode == 0
+    python(
+        "say = greenroom.Function.from_name('talks', 'say').remote\nsay('one\\n')\nsay('tw')\nsay('o\\nh\u00e9\\n')\nsay('no end')"
+    )
+    assert run("app", "stop", "talks").returncode == 0
+
+    def lines(*options: str) -> "list[str]":
+        return [line.partition(" | ")[2] for line in run("app", "logs", "talks", *options).stdout.splitlines()]
+
+    wait_for(lambda: lines()[-1:] == ["no end"], what="all of it is written")
+    assert lines() == ["one", "two", "h\u00e9", "no end"]
+    assert lines("--grep", "^(one|two)$") == ["one", "two"]
+    assert lines("--since", "1h") == lines()
+    entry = json.loads(run("app", "logs", "talks", "--json").stdout.splitlines()[0])
+    assert (entry["function"], entry["text"], entry["container"][:3]) == ("say", "one", "ta-")
+    assert lines("--container", entry["container"]) == lines()
+    assert lines("--container", "ta-none") == []
+    none = run("app", "logs", "nope")
+    assert (none.returncode, none.stderr) == (1, "Error: nothing that nope has printed is kept here\n")
+    for wrong in (["--since", "x"], ["--grep", "("]):
+        assert run("app", "logs", "talks", *wrong).returncode == 2
+
+
+def test_what_a_deployed_app_prints_is_followed(plain):
+    assert run("deploy", str(write(plain.directory, TALKS, "talks.py"))).returncode == 0
+    follower = subprocess.Popen(
+        [*COMMAND, "app", "logs", "talks", "-f"], stdout=subprocess.PIPE, text=True, env=environment()
+    )
+    try:
+        python("greenroom.Function.from_name('talks', 'say').remote('first\\n')")
+        assert follower.stdout is not None
+        assert follower.stdout.readline().endswith(" | first\n")
+        python("greenroom.Function.from_name('talks', 'say').remote('second\\n')")
+        assert follower.stdout.readline().endswith(" | second\n")
+    finally:
+        follower.send_signal(signal.SIGINT)
+        follower.communicate(timeout=30)
+    assert follower.returncode == 130
+
+
+SECRET = """
+    import greenroom
+
+    app = greenroom.App("shop", image=greenroom.Image.host().env({"IMAGE": "yes"}).run_function(SETUP))
+
+    @app.function(secrets=[greenroom.Secret.from_name("keys", required_keys=["KEY"])])
+    def look():
+        import os
+        with open(os.environ["MADE"]) as file:
+            return os.environ["IMAGE"], os.environ["KEY"], file.read()
+"""
+
+
+def test_images_and_secrets_are_had_again_and_no_value_is_kept(stays, home):
+    canary = "canary-5e1f"
+    setup = "setup, secrets=[greenroom.Secret.from_name('keys')]"
+    program = SECRET.replace("SETUP", setup).replace('os.environ["MADE"]', repr(f"{stays.directory}/made"))
+    program = program.replace("app = ", f"""def setup():
+        import os
+        with open({str(stays.directory / "made")!r}, "w") as file:
+            file.write(str(len(os.environ["KEY"])))
+
+    app = """, 1)  # fmt: skip
+    assert run("secret", "create", "keys", f"KEY={canary}").returncode == 0
+    file = str(write(stays.directory, program, "shop.py"))
+    deployed = run("deploy", file)
+    assert deployed.returncode == 0, deployed.stderr
+    call = ("call", "shop", "look")
+    assert run(*call).stdout == f'["yes", "{canary}", "{len(canary)}"]\n'
+    stays.end(signal.SIGKILL)
+    stays.start()
+    assert run(*call).stdout == f'["yes", "{canary}", "{len(canary)}"]\n'
+    assert run("secret", "create", "--force", "keys", "KEY=other").returncode == 0
+    assert run("app", "rollback", "shop", "1").returncode == 0
+    assert run(*call).stdout == f'["yes", "other", "{len(canary)}"]\n'
+    assert stays.end() == 0
+    for path in home.rglob("*"):
+        if path.is_file():
+            assert canary.encode() not in path.read_bytes(), path
+
+
+def test_a_unit_for_systemd_is_written_once(tmp_path, home, monkeypatch):
+    printed = run("server", "install", "--print").stdout
+    assert f'Environment="GREENROOM_HOME={home}"\n' in printed
+    command = next(line for line in printed.splitlines() if line.startswith("ExecStart=")).partition("=")[2]
+    assert subprocess.run([*shlex.split(command), "--help"], capture_output=True, check=False).returncode == 0
+    assert "KillMode=mixed\nTimeoutStopSec=60\n" in printed
+    odd = run("server", "install", "--print", GREENROOM_HOME=f"{tmp_path}/a b%c").stdout
+    assert f'Environment="GREENROOM_HOME={tmp_path}/a b%%c"\n' in odd

@@ -1,0 +1,321 @@
+"""Deployed apps: called by name, from anywhere, while versions come and go."""
+
+import asyncio
+import os
+
+import pytest
+
+import greenroom
+from tests.conftest import wait_for
+from tests.contract.conftest import settings_of
+
+
+@pytest.fixture(scope="module", params=["process", "crun"])
+def settings(request, _shared):
+    """As for the whole suite, but for runc: what starts a container is nothing to what this is about."""
+    return settings_of(request.param, _shared)
+
+
+def shop(version, **options):
+    """A version of an app; the function tells it."""
+    app = greenroom.App("shop")
+
+    def which(x=0):
+        return version, x
+
+    def wait(path):
+        import pathlib
+        import time
+
+        pathlib.Path(path).touch()
+        while not pathlib.Path(f"{path}.go").exists():
+            time.sleep(0.01)
+        return version
+
+    app.function(serialized=True, name="which", **options)(which)
+    app.function(serialized=True, name="wait", max_containers=1, **options)(wait)
+    return app
+
+
+def named(name):
+    return greenroom.Function.from_name("shop", name)
+
+
+@pytest.fixture(autouse=True)
+def _ends(cluster):
+    yield
+    for app in cluster.on_server(lambda server: list(server.apps.values())):
+        cluster.on_server(lambda server, app=app: server.stop_app(app, "the test is over"))
+    cluster.wait_until(lambda: not cluster.on_server(lambda server: server.apps))
+
+
+def test_it_stays_without_its_program_and_is_called_by_name(cluster):
+    assert shop(1).deploy().version >= 1
+    assert named("which").remote() == (1, 0)
+    assert list(named("which").map(range(3))) == [(1, 0), (1, 1), (1, 2)]
+    assert named("which").spawn(7).get(timeout=30) == (1, 7)
+
+
+def test_what_there_is_not_is_said(cluster):
+    with pytest.raises(greenroom.NotFoundError, match="no app 'shop' is deployed; there are: none"):
+        named("which").remote()
+    shop(1).deploy()
+    with pytest.raises(greenroom.NotFoundError, match="the deployed app shop has no 'nope'; it has wait, which"):
+        named("nope").remote()
+    with pytest.raises(greenroom.InvalidError, match="there is no strategy 'x'"):
+        shop(2).deploy(strategy="x")
+    with pytest.raises(greenroom.InvalidError, match="under its name"):
+        greenroom.App().deploy()
+    with pytest.raises(greenroom.InvalidError, match=r"call it with \.remote\(\)"):
+        named("which").local()
+    assert named("which").remote() == (1, 0)
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "recreate"])
+def test_what_has_begun_finishes_in_its_version_and_what_waits_runs_in_the_next(cluster, tmp_path, strategy):
+    number = shop(1).deploy().version
+    first = named("wait").spawn(str(tmp_path / "a"))
+    wait_for((tmp_path / "a").exists)
+    second = named("wait").spawn(str(tmp_path / "b"))
+    cluster.wait_until(lambda: cluster.on_server(
+        lambda server: sum(len(p.queue) for f in server.functions.values() for p in f.pools.values())) == 1)  # fmt: skip
+    assert shop(2).deploy(strategy=strategy).version == number + 1
+    assert strategy == "recreate" or named("which").remote() == (2, 0)
+    (tmp_path / "b.go").touch()
+    if strategy == "rolling":
+        assert second.get(timeout=30) == 2
+        assert not (tmp_path / "a.go").exists()
+    (tmp_path / "a.go").touch()
+    assert first.get(timeout=30) == 1
+    assert second.get(timeout=30) == 2
+    assert named("which").remote() == (2, 0)
+
+
+def test_a_version_that_can_not_start_leaves_the_one_before(cluster):
+    def made(broken):
+        app = greenroom.App("shop")
+
+        @app.cls(serialized=True)
+        class Model:
+            @greenroom.enter()
+            def load(self):
+                if broken:
+                    raise RuntimeError("no model")
+
+            @greenroom.method()
+            def which(self):
+                return broken
+
+        return app
+
+    made(broken=False).deploy()
+    model = greenroom.Cls.from_name("shop", "Model")
+    assert model().which.remote() is False
+    with pytest.raises(greenroom.ExecutionError, match="no model"):
+        made(broken=True).deploy()
+    assert model().which.remote() is False
+    cluster.wait_until(lambda: len(cluster.on_server(lambda server: server.apps)) == 1)
+
+
+def test_classes_with_parameters_go_on_with_theirs(cluster, output):
+    def made(version):
+        app = greenroom.App("shop")
+
+        @app.cls(serialized=True)
+        class Model:
+            size: int = greenroom.parameter(default=3)
+
+            @greenroom.method()
+            def tell(self):
+                return version, self.size
+
+            @greenroom.method()
+            def count(self, n):
+                yield from range(n)
+
+            @greenroom.exit()
+            def leave(self):
+                print("left", version, self.size)
+
+        return app
+
+    made(1).deploy()
+    model = greenroom.Cls.from_name("shop", "Model")
+    large = model(size=9)
+    assert (model().tell.remote(), large.tell.remote()) == ((1, 3), (1, 9))
+    assert list(large.count.remote_gen(3)) == [0, 1, 2]
+    with pytest.raises(greenroom.InvalidError, match=r"iterate over \.remote_gen"):
+        large.count.remote(3)
+    made(2).deploy()
+    assert (model().tell.remote(), large.tell.remote()) == ((2, 3), (2, 9))
+
+
+def test_a_container_calls_other_apps_by_name(cluster):
+    shop(1).deploy()
+    app = greenroom.App("caller")
+
+    @app.function(serialized=True)
+    def call(x):
+        import greenroom
+
+        which = greenroom.Function.from_name("shop", "which")
+        return which.remote(x), which.spawn(x + 1).get()
+
+    with app.run():
+        assert call.remote(5) == ((1, 5), (1, 6))
+
+
+def test_endpoints_have_lasting_urls_that_only_those_find_who_know_them(cluster):
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    def made(version):
+        app = greenroom.App("shop")
+
+        def page():
+            async def application(scope, receive, send):
+                if scope["type"] != "http":
+                    raise RuntimeError("no lifespan")
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"%d" % version})
+
+            return application
+
+        app.function(serialized=True, name="page")(greenroom.asgi_app()(page))
+        return app
+
+    def read():
+        with urlopen(url, timeout=30) as response:
+            return response.read()
+
+    made(1).deploy()
+    url = greenroom.Function.from_name("shop", "page").web_url
+    assert url.endswith("/shop-page")
+    assert read() == b"1"
+    made(2).deploy()
+    assert (read(), greenroom.Function.from_name("shop", "page").get_web_url()) == (b"2", url)
+    with pytest.raises(HTTPError) as found:
+        urlopen(url.replace("shop-page", "nope"), timeout=30)
+    assert b"shop-page" not in found.value.read()
+    found.value.close()
+
+
+def test_under_load_no_call_fails_while_versions_change(cluster):
+    shop(1).deploy()
+    seen, over = [], []
+
+    def ask():
+        which = named("which")
+        while not over:
+            try:
+                seen.append(which.remote()[0])
+            except Exception as error:
+                seen.append(repr(error))
+
+    import threading
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in (2, 3, 4):
+            wait_for(lambda: seen[-1:] == [version - 1] and len(seen) > 50, what=str(seen[-3:]))  # noqa: B023
+            shop(version).deploy()
+        wait_for(lambda: seen[-1:] == [4], what="the last one answers")
+    finally:
+        over.append(True)
+        for thread in threads:
+            thread.join()
+    assert set(seen) == {1, 2, 3, 4}
+
+
+def test_the_end_of_one_runs_its_exit_hooks(cluster, tmp_path):
+    app = greenroom.App("shop")
+
+    @app.cls(serialized=True, min_containers=1)
+    class Model:
+        @greenroom.method()
+        def f(self):
+            return os.getpid()
+
+        @greenroom.exit()
+        def leave(self):
+            (tmp_path / "left").touch()
+
+    app.deploy()
+    greenroom.Cls.from_name("shop", "Model")().f.remote()
+    deployed = cluster.on_server(lambda server: server.deployments.current["shop"])
+    cluster.on_server(lambda server: server.stop_app(deployed, "stopped"))
+    cluster.wait_until(lambda: not cluster.containers())
+    assert (tmp_path / "left").exists()
+    with pytest.raises(greenroom.NotFoundError, match="no app 'shop' is deployed"):
+        greenroom.Cls.from_name("shop", "Model")().f.remote()
+
+
+def test_a_program_that_leaves_before_it_has_deployed_leaves_nothing(cluster):
+    from greenroom.sdk.session import close_session, open_session
+    from greenroom.wire.deploy_messages import CreateVersion
+
+    session = open_session()
+    session.request(CreateVersion(1, "ap-none", "shop", "rolling"))
+    close_session(session)
+    cluster.wait_until(lambda: not cluster.on_server(lambda server: server.apps))
+
+
+def test_a_start_that_fails_is_tried_three_times_before_its_caller_hears_of_it(held, tmp_path):
+    app = greenroom.App("shop")
+
+    @app.cls(serialized=True)
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            starts = len(list(tmp_path.glob("start-*")))
+            (tmp_path / f"start-{starts}").touch()
+            if not (tmp_path / "mended").exists():
+                raise RuntimeError("no model")
+
+        @greenroom.method()
+        def get(self):
+            return "got"
+
+    def starts():
+        return len(list(tmp_path.glob("start-*")))
+
+    app.deploy()
+    get = greenroom.Cls.from_name("shop", "Model")().get
+    call = get.spawn()
+    for number, pause in ((1, 1), (2, 2)):
+        held.wait_until(lambda number=number: starts() == number and not held.containers())
+        held.clock.advance(pause + 0.1)
+    with pytest.raises(RuntimeError, match="no model"):
+        call.get(timeout=30)
+    assert starts() == 3
+    held.wait_until(lambda: not held.containers())
+    again = get.spawn()
+    held.wait_until(lambda: starts() == 4 and not held.containers())
+    (tmp_path / "mended").touch()
+    held.clock.advance(60)
+    assert again.get(timeout=30) == "got"
+
+
+def test_numbers_are_seen_and_changed_until_the_next_version(cluster):
+    shop(1).deploy()
+    which = named("which")
+    assert which.get_current_stats() == (0, 0)
+    which.update_autoscaler(min_containers=2, scaledown_window=300)
+    cluster.wait_until(lambda: which.get_current_stats().num_total_runners == 2)
+    assert asyncio.run(which.get_current_stats.aio()).backlog == 0
+    asyncio.run(which.update_autoscaler.aio(min_containers=0, max_containers=1, scaledown_window=2))
+    cluster.wait_until(lambda: which.get_current_stats().num_total_runners == 0)
+    for wrong, says in (
+        ({"min_containers": -1}, "isn't negative"),
+        ({"min_containers": "1"}, "isn't negative"),
+        ({"cpu": 1}, "knows no cpu"),
+        ({"min_containers": 5}, "min_containers=5 is more than max_containers=1"),
+    ):
+        with pytest.raises(greenroom.InvalidError, match=says):
+            which.update_autoscaler(**wrong)
+    with pytest.raises(greenroom.NotFoundError, match="has no 'nope'"):
+        named("nope").get_current_stats()
+    shop(2).deploy()
+    assert [f.spec.min_containers for f in cluster.on_server(lambda server: list(server.functions.values()))] == [0, 0]

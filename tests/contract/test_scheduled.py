@@ -1,0 +1,70 @@
+"""Functions with a schedule: once their app is deployed they run by themselves. The server's clock is held."""
+
+import pytest
+
+import greenroom
+
+
+def ticking(tmp_path, schedule):
+    app = greenroom.App("clockwork")
+
+    def tick():
+        import os
+
+        (tmp_path / f"tick-{len(list(tmp_path.iterdir()))}-{os.urandom(4).hex()}").touch()
+
+    app.function(serialized=True, name="tick", schedule=schedule)(tick)
+    return app
+
+
+def count(tmp_path):
+    return len(list(tmp_path.iterdir()))
+
+
+def quiet(held):
+    """Nothing is on its way: of the store, of a container."""
+    held.wait_until(
+        lambda: held.on_server(lambda server: server.store.pending + len(server.lifecycle.calls.by_id)) == 0
+    )
+
+
+@pytest.mark.parametrize("settings", ["process"], indirect=True)
+def test_it_fires_in_its_time_once_and_no_more_once_it_is_stopped(held, tmp_path):
+    ticking(tmp_path, greenroom.Period(seconds=30)).deploy()
+    (record,) = held.on_server(lambda server: server.deployments.records())
+    held.wait_until(lambda: held.on_server(lambda server: server.deployments.records())[0]["next"])
+    held.clock.advance(29)
+    quiet(held)
+    assert count(tmp_path) == 0
+    for number in (1, 2, 3):
+        held.clock.advance(30)
+        held.wait_until(lambda number=number: count(tmp_path) == number)
+        quiet(held)
+    held.clock.advance(95)  # three were due: what was missed fires once
+    held.wait_until(lambda: count(tmp_path) == 4)
+    quiet(held)
+    app = held.on_server(lambda server: server.deployments.current["clockwork"])
+    held.on_server(lambda server: server.stop_app(app, "stopped"))
+    held.wait_until(lambda: not held.containers())
+    held.clock.advance(300)
+    quiet(held)
+    assert count(tmp_path) == 4
+    assert record["functions"] == ["tick"]
+
+
+@pytest.mark.parametrize("settings", ["process"], indirect=True)
+def test_a_version_without_it_ends_it_and_one_with_another_begins_it_anew(held, tmp_path):
+    ticking(tmp_path, greenroom.Period(seconds=30)).deploy()
+    held.wait_until(lambda: held.on_server(lambda server: server.deployments.records())[0]["next"])
+    held.clock.advance(20)
+    ticking(tmp_path, greenroom.Period(seconds=60)).deploy()
+    held.wait_until(lambda: held.on_server(lambda server: server.deployments.records())[0]["next"])
+    held.clock.advance(45)
+    quiet(held)
+    assert count(tmp_path) == 0
+    held.clock.advance(20)
+    held.wait_until(lambda: count(tmp_path) == 1)
+    ticking(tmp_path, None).deploy()
+    held.clock.advance(600)
+    quiet(held)
+    assert count(tmp_path) == 1

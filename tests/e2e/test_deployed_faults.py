@@ -1,0 +1,103 @@
+"""Spawned calls of a deployed app while everything that runs them is killed again and again: none that was acknowledged is lost.
+
+Short in CI; ``make test-faults`` has the numbers of the promise.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+
+from tests.cli.test_deploy import Stays
+from tests.conftest import assert_nothing_left, wait_for
+from tests.e2e.programs import environment, run, write
+from tests.e2e.test_faults import pids_of
+
+LONG = os.environ.get("GREENROOM_TEST_FAULTS") == "long"
+CALLS, KILLS, PAUSE, PACE = (10_000, 60, 2.0, 0.005) if LONG else (400, 8, 1.0, 0.01)
+PROGRAM = """
+    import greenroom
+
+    app = greenroom.App("faults")
+
+    @app.function(max_containers=4, timeout=60)
+    def work(x):
+        with open("MARKS/ran", "a") as file:
+            file.write(f"{x}\\n")
+        return x * 3
+"""
+SPAWNER = f"""
+import sys, time
+import greenroom
+
+work = greenroom.Function.from_name("faults", "work")
+for x in range({CALLS}):
+    while True:
+        try:
+            print(x, work.spawn(x).object_id, flush=True)
+            time.sleep({PACE})
+            break
+        except greenroom.Error:
+            time.sleep(0.05)
+"""
+COLLECTOR = """
+import sys
+import greenroom
+
+for line in sys.stdin:
+    x, call = line.split()
+    try:
+        print(x, "is", greenroom.FunctionCall.from_id(call).get(timeout=100), flush=True)
+    except greenroom.Error as error:
+        print(x, "is", type(error).__name__, flush=True)
+"""
+
+
+@pytest.mark.timeout(1500 if LONG else 120)
+def test_no_acknowledged_call_is_lost(home, tmp_path, request):
+    seed = random.randrange(10**6)
+    chance = random.Random(seed)
+    stays = Stays(home, tmp_path, "process")
+    request.addfinalizer(lambda: stays.end(signal.SIGKILL))
+    text = PROGRAM.replace("MARKS", str(tmp_path))
+    assert run("deploy", str(write(tmp_path, text, "program.py"))).returncode == 0
+    killed: dict[str, int] = {}
+    with open(tmp_path / "acknowledged", "w") as output:
+        spawner = subprocess.Popen([sys.executable, "-c", SPAWNER], stdout=output, env=environment())
+        request.addfinalizer(spawner.kill)
+        for _ in range(KILLS):
+            time.sleep(PAUSE * chance.random())
+            victim = chance.choice(["server", "worker", "supervisor", "agent"])
+            found = [stays.process.pid] if victim == "server" else pids_of(home, victim)
+            if not found:
+                continue  # none is there just now
+            with suppress(ProcessLookupError):
+                os.kill(chance.choice(found), signal.SIGKILL)
+            killed[victim] = killed.get(victim, 0) + 1
+            if victim == "server":
+                stays.process.wait()
+                stays.start()
+        assert spawner.wait(600) == 0
+    acknowledged = (tmp_path / "acknowledged").read_text()
+    done = subprocess.run([sys.executable, "-c", COLLECTOR], input=acknowledged, capture_output=True, text=True,
+                          env=environment(), timeout=600, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(" is ") for line in done.stdout.splitlines())
+    right = {x for x, result in found.items() if result == str(int(x) * 3)}
+    others = {x: result for x, result in found.items() if x not in right}
+    ran = (tmp_path / "ran").read_text().split()
+    print(
+        f"seed {seed}: {len(found)} calls, killed {killed}; {len(right)} results, {len(others)} errors, {len(ran)} runs"
+    )
+    assert set(found) == {str(x) for x in range(CALLS)}
+    assert set(others.values()) <= {"ContainerCrashed"}, others
+    assert len(others) <= killed.get("agent", 0) + killed.get("supervisor", 0), others
+    assert right <= set(ran)
+    assert stays.end() == 0
+    wait_for(lambda: not list((home / "run").iterdir()), what="all that died is cleared up")
+    assert_nothing_left(home)
