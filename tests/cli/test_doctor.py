@@ -19,7 +19,7 @@ PROGRAM = """
 
     @app.function()
     def which():
-        return "real" if os.path.exists("/run/greenroom.sock") else "plain"
+        return "real" if os.path.exists("/run/greenroom/server.sock") else "plain"
 """
 
 

@@ -211,7 +211,7 @@ def test_a_shell_in_the_sandbox_that_is_asked_for(
     Need.runtime("runc" if "runc" in options else "crun")
     monkeypatch.setenv("GREENROOM_SANDBOX", "oci" if "process" in options else "process")
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = "if [ -e /run/greenroom.sock ]; then echo real; else echo plain; fi"
+    command = "if [ -e /run/greenroom/server.sock ]; then echo real; else echo plain; fi"
     done = greenroom("shell", *options, "-c", command, f"{tmp_path / 'program.py'}::Model")
     assert (done.stdout, done.returncode) == (f"{found}\n", 0), done.stderr
     assert_nothing_left(home)

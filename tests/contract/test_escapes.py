@@ -37,7 +37,7 @@ def program(source: str, attempts: dict[str, str], canary: dict[str, object]) ->
         heard = b""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(20)
-            sock.connect("/run/greenroom.sock")
+            sock.connect("/run/greenroom/server.sock")
             try:
                 sock.sendall(data)
                 while piece := sock.recv(65536):

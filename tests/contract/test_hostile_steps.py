@@ -153,7 +153,7 @@ def test_no_device_and_no_whiteout_is_made_by_hand(cluster):
         "mv /etc /gone; ln -s /root /etc",
         "rm -rf /run; ln -s / /run",
         "rm -rf /run; echo file > /run",
-        "mkdir -p /run/greenroom.sock/x /etc/hosts.d; rm -f /etc/hosts /etc/resolv.conf; mkdir -p /etc/hosts/x /etc/resolv.conf/y",
+        "mkdir -p /run/greenroom/server.sock/x /etc/hosts.d; rm -f /etc/hosts /etc/resolv.conf; mkdir -p /etc/hosts/x /etc/resolv.conf/y",
         "rm -rf /tmp; ln -s /etc /tmp",
         "chmod 0 /root /run /etc; chmod 1777 /",
         "chown 7:7 /root /run /etc",
@@ -173,7 +173,7 @@ def test_links_where_a_container_is_mounted_lead_nowhere(cluster, commands):
             named = socket.gethostname() in hosts.read()
         with open("/root/new", "w") as file:
             file.write("x")
-        return named, os.getcwd(), os.path.exists("/run/greenroom.sock"), os.path.islink("/root")
+        return named, os.getcwd(), os.path.exists("/run/greenroom/server.sock"), os.path.islink("/root")
 
     assert run(greenroom.Image.host().run_commands(commands), look) == (True, "/root", True, False)
     verified(cluster)

@@ -92,6 +92,8 @@ def keep_to_this_process(*sockets: socket.socket) -> None:
         global _forked
         _forked = True
         for sock in sockets:
+            if sock.fileno() < 0:
+                continue  # closed since: another server's took its place
             null = socket.socket(socket.AF_UNIX)
             os.dup2(null.fileno(), sock.fileno(), inheritable=False)
             null.close()

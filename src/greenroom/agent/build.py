@@ -23,7 +23,7 @@ from greenroom.usercode.exceptions import print_exception
 from greenroom.usercode.serialization import load
 from greenroom.usercode.service import Service, drive
 from greenroom.usercode.unwrap import raw_class, raw_function
-from greenroom.wire.messages import Begin
+from greenroom.wire.begin import Begin
 from greenroom.wire.payload import Payload, in_memory
 
 

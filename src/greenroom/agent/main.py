@@ -19,12 +19,11 @@ from greenroom.usercode.context import Inside, Own, enter_container, set_own
 from greenroom.usercode.definition import describe_class
 from greenroom.usercode.serialization import load
 from greenroom.usercode.service import Service, one_line
-from greenroom.wire.begin import read_begin
+from greenroom.wire.begin import Begin, read_begin
 from greenroom.wire.connection import BlockingConnection, connect
 from greenroom.wire.ledger import Ledger
 from greenroom.wire.messages import (
     PROTOCOL_VERSION,
-    Begin,
     Entered,
     Exited,
     Exiting,
@@ -57,7 +56,9 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
         print(f"greenroom: {error}", file=sys.stderr)
         sys.exit(1)
     main_module = spec.module if spec.main_alias else ""
-    enter_container(Inside(begin.container_id, begin.app_id, begin.socket, begin.token, main_module))
+    enter_container(
+        Inside(begin.container_id, begin.app_id, begin.socket, begin.token, main_module, begin.reconnect > 0)
+    )
     agent = _agent_for(spec)(begin, spec, data, Ledger(ledger_fd), supervisor_fd)
     agent.control = Control(agent, control, supervisor_fd)
     agent.main_thread.install()

@@ -3,14 +3,17 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Sized
-from typing import Any
+from collections.abc import Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ConnectionError
 from greenroom.wire.connection import BlockingConnection
 from greenroom.wire.ledger import Ledger
 from greenroom.wire.messages import Results, Status
 from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from greenroom.agent.returning import Unkept
 
 BATCH = 64
 """Results that leave in one frame at the most."""
@@ -24,10 +27,14 @@ class Outbox:
     Args:
         ledger: keeps the results that wait, should the process die.
         at_hand: inputs that will run next: while there are any, results wait for theirs.
+        unkept: where results stay until the server says that they are safe; None: they don't.
     """
 
-    def __init__(self, connection: BlockingConnection, ledger: Ledger, at_hand: Sized) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: BlockingConnection, ledger: Ledger, at_hand: Sized, unkept: "Unkept | None" = None
+    ) -> None:
+        self.connection = connection
+        self._unkept = unkept
         self._ledger = ledger
         self._at_hand = at_hand
         self._lock = threading.Lock()
@@ -38,6 +45,8 @@ class Outbox:
     def put(self, seq: int, status: str, payload: Payload) -> None:
         """Keep a result until its batch leaves, which is at once unless more inputs are at hand."""
         with self._lock:
+            if self._unkept is not None:
+                self._unkept.put(seq, status, payload)
             if not self._items:
                 self._oldest = time.monotonic()
             self._items.append([seq, status, ""])
@@ -58,11 +67,20 @@ class Outbox:
         """Results that leave together, now: sequence number, status and payload of each."""
         with self._lock, contextlib.suppress(ConnectionError):
             for seq, status, payload in results:
+                if self._unkept is not None:
+                    self._unkept.put(seq, status, payload)
                 self._items.append([seq, status, ""])
                 self._payloads.append(payload)
                 if len(self._items) >= BATCH:
                     self._flush()
             self._flush()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing is sent meanwhile; what waits to be is among what is not kept, and sent as such."""
+        with self._lock:
+            self._items, self._payloads = [], []
+            yield
 
     def flush_late(self) -> bool:
         """Send what has waited while the main thread runs on; whether to look again."""
@@ -80,11 +98,11 @@ class Outbox:
         """Send one message, after the results that wait; raises ``ConnectionError``."""
         with self._lock:
             self._flush()
-            self._connection.send(message, payloads)
+            self.connection.send(message, payloads)
 
     def _flush(self) -> None:
         if self._items:
             items, payloads = self._items, self._payloads
             self._items, self._payloads = [], []
-            self._connection.send(Results(items, []), payloads)
+            self.connection.send(Results(items, []), payloads)
             self._ledger.clear()

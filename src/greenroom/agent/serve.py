@@ -8,23 +8,26 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from greenroom.agent.boundary import MainThread, Task, UserCode
+from greenroom.agent.boundary import MainThread, Task, UserCode, keep_to_this_process
 from greenroom.agent.outbox import Outbox
 from greenroom.model.errors import ConnectionError, InputCancellation
 from greenroom.model.spec import FunctionSpec
 from greenroom.usercode.context import current_input
 from greenroom.usercode.serialization import dump, load
 from greenroom.usercode.service import Service, drive
+from greenroom.wire.begin import Begin
 from greenroom.wire.connection import BlockingConnection
 from greenroom.wire.ledger import Ledger
-from greenroom.wire.messages import Begin, Run, Status, Stop, Welcome, Yielded
+from greenroom.wire.messages import Run, Status, Stop, Welcome, Yielded
 from greenroom.wire.payload import Payload, PayloadWriter, as_payload
 
 if TYPE_CHECKING:
     import asyncio
 
     from greenroom.agent.control import Control
+    from greenroom.agent.returning import Unkept
     from greenroom.agent.web import Web
+    from greenroom.wire.returning_messages import Returning
 
 CREDIT = 256
 """Values that a generator may be ahead of its caller."""
@@ -50,6 +53,12 @@ class Item(Task):
         """Wakes an asynchronous generator that waits for credit; from the control thread."""
 
 
+def _make_unkept() -> "Unkept":
+    from greenroom.agent.returning import Unkept
+
+    return Unkept()
+
+
 class Agent:
     """One container's agent. The main thread serves; the control thread interrupts."""
 
@@ -72,7 +81,16 @@ class Agent:
         self.pending: deque[Item] = deque()
         """Inputs that have arrived and not begun."""
         self._ledger = ledger
-        self.outbox = Outbox(data, ledger, self.pending)
+        self.unkept: Unkept | None = None if not begin.reconnect else _make_unkept()
+        """Where it may outlive its server."""
+        self._taking = data
+        """The connection that :meth:`take` gets the messages of."""
+        self._sealed = False
+        """Another server has been told what is here."""
+        self._changed = threading.Condition()
+        """Of ``data``: there is another, or there will be none."""
+        self._on_change: Callable[[], object] | None = None
+        self.outbox = Outbox(data, ledger, self.pending, self.unkept)
         self.running: dict[int, Item] = {}
         """Inputs that have begun, and whose results have not left."""
         self.cancel_in_loop: Callable[[Item], None] | None = None
@@ -157,6 +175,78 @@ class Agent:
             found = self._targets[method] = self.service.call_target(method)
         return found
 
+    # ---- another server ----
+
+    @property
+    def may_return(self) -> bool:
+        """Whether it goes on without its server, and looks for the next one."""
+        return self.unkept is not None and self.service is not None and self.startup is None and not self.stopping
+
+    def receive(self) -> tuple[Any, list[Payload]]:
+        """The next message of the data connection, this server's or the next one's; raises ``ConnectionError``."""
+        while True:
+            data = self._taking = self.data
+            try:
+                return data.receive()
+            except ConnectionError:
+                if self.unkept is None:
+                    raise
+                with self._changed:
+                    self._changed.wait_for(lambda: self.data is not data or self.control.abandoned)  # noqa: B023
+                if self.data is data:
+                    raise
+                data.close()
+
+    def takes_from(self, data: BlockingConnection) -> None:
+        """For who doesn't use :meth:`receive`: what :meth:`take` gets is of that connection."""
+        self._taking = data
+
+    def when_changed(self, callback: Callable[[], object]) -> None:
+        """For who can't wait in :meth:`receive`: called, from any thread, each time that ``data`` is another or will be none."""
+        self._on_change = callback
+
+    def announce(self) -> "Returning":
+        """What it has, for another server. What has not begun is given back, and no more of the last server's is taken."""
+        from greenroom.wire.returning_messages import Returning
+
+        assert self.unkept is not None
+        with self._lock:
+            self._sealed = True
+            self.unkept.forget([item.seq for item in self._drop_waiting()])
+            self._returned_ahead.clear()
+            self._cancelled_ahead.clear()
+            return Returning(list(self.unkept.given.values()), self._highest_seq + 1)
+
+    def go_on_with(self, data: BlockingConnection) -> None:
+        """That server has taken it back; raises ``ConnectionError``."""
+        assert self.unkept is not None
+        with self.outbox.held():
+            self.unkept.tell_results(data)
+            self.outbox.connection = data
+        with self._lock:
+            self.data, self._sealed = data, False
+        keep_to_this_process(data.sock)
+        self.tell_supervisor("stay\n")
+        self.connection_changed()
+
+    def kept(self, seqs: list[int]) -> None:
+        """These results are safe."""
+        if self.unkept is not None:
+            self.unkept.forget(seqs)
+
+    def connection_changed(self) -> None:
+        """Wake whoever waits for that."""
+        with self._changed:
+            self._changed.notify_all()
+        if self._on_change is not None:
+            self._on_change()
+
+    def _drop_waiting(self) -> list[Item]:
+        """What has not begun is not to; the lock is held."""
+        dropped = list(self._waiting())
+        self.pending.clear()
+        return dropped
+
     # ---- what arrives ----
 
     def take(self, message: Any, payloads: list[Payload]) -> None:
@@ -164,6 +254,10 @@ class Agent:
         if isinstance(message, Run):
             arrived: list[Item] = []
             with self._lock:
+                if self.unkept is not None:
+                    if self._sealed or self._taking is not self.data:
+                        return  # the next server doesn't know of it
+                    self.unkept.take(message.items)
                 for (seq, call_id, index, method, shape), payload in zip(message.items, payloads, strict=True):
                     self._highest_seq = seq
                     if seq in self._returned_ahead:
@@ -209,6 +303,8 @@ class Agent:
                 kept = [item for item in self.pending if item.seq not in wanted]
                 self.pending.clear()
                 self.pending.extend(kept)
+            if self.unkept is not None:
+                self.unkept.forget(back)
             ahead = [seq for seq in seqs if seq > self._highest_seq]
             self._returned_ahead.update(ahead)
             return [*back, *ahead]
@@ -287,6 +383,11 @@ class Agent:
         with self._lock:
             return [*([-1] if self.startup is not None else []), *self.running]
 
+    def running_of(self, shapes: frozenset[str]) -> list[int]:
+        """Inputs that run, of calls of these shapes."""
+        with self._lock:
+            return [item.seq for item in self.running.values() if item.shape in shapes]
+
     def abandon(self) -> None:
         """The server or the supervisor has gone: end in order, without either; on the control thread."""
         self.stopping = True
@@ -300,6 +401,7 @@ class Agent:
             import socket
 
             self.data.sock.shutdown(socket.SHUT_RDWR)
+        self.connection_changed()
 
     def tell_supervisor(self, line: str) -> None:
         """A line for the supervisor; that it has gone is noticed elsewhere."""

@@ -57,6 +57,11 @@ class BatchAgent(Agent):
     def _waiting(self) -> Iterable[Item]:
         return [*(item for batch in self.pending if isinstance(batch, Batch) for item in batch.members), *self._parts]
 
+    def _drop_waiting(self) -> list[Item]:
+        dropped = super()._drop_waiting()
+        self._parts = ()
+        return dropped
+
     def next_item(self) -> Item | None:
         while True:
             with self._lock:

@@ -38,14 +38,16 @@ class _LoopServer:
         agent.given_up_in_loop = self._give_up
 
     def serve(self) -> None:
-        self._loop.add_reader(self._agent.data.sock, self._read)
+        self._data = self._agent.data
+        self._loop.add_reader(self._data.sock, self._read)
+        self._agent.when_changed(lambda: self._loop.call_soon_threadsafe(self._reconnected))
         try:
             if self._agent.spec.max_inputs > 1:
                 self._complete(self._serve_many())
             else:
                 self._serve_one_by_one()
         finally:
-            self._loop.remove_reader(self._agent.data.sock)
+            self._loop.remove_reader(self._data.sock)
         if self._lost is not None:
             raise self._lost
 
@@ -62,12 +64,35 @@ class _LoopServer:
 
     def _read(self) -> None:
         try:
-            for message, payloads in self._agent.data.read_once():
+            for message, payloads in self._data.read_once():
                 self._agent.take(message, payloads)
         except ConnectionError as error:
-            self._lost = error
-            self._agent.stopping = True
-            self._loop.remove_reader(self._agent.data.sock)
+            self._loop.remove_reader(self._data.sock)
+            if self._agent.unkept is not None and not self._agent.control.abandoned:
+                return  # to be told of the next
+            self._end(error)
+        self._look()
+
+    def _reconnected(self) -> None:
+        """There is another connection, or there will be none."""
+        if self._agent.data is not self._data:
+            self._loop.remove_reader(self._data.sock)
+            self._data.close()
+            self._data = self._agent.data
+            self._agent.takes_from(self._data)
+            self._loop.add_reader(self._data.sock, self._read)
+            while self._data.pending():  # came with its welcome
+                self._agent.take(*self._data.receive())
+            self._look()
+        elif self._lost is None:
+            self._end(ConnectionError("no server takes over"))
+            self._look()
+
+    def _end(self, error: ConnectionError) -> None:
+        self._lost = error
+        self._agent.stopping = True
+
+    def _look(self) -> None:
         if self._agent.spec.max_inputs > 1:
             self._start_pending()
             if not self._agent.stopping:

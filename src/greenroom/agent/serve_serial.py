@@ -10,7 +10,7 @@ def serve(agent: Agent) -> None:
         if item is None:
             if agent.stopping:
                 return
-            agent.take(*agent.data.receive())
+            agent.take(*agent.receive())
             if len(agent.pending) > 1:
                 agent.control.watch_batch()
             continue

@@ -12,7 +12,7 @@ def serve(agent: Agent) -> None:
     threads: list[threading.Thread] = []
     try:
         while not agent.stopping:
-            agent.take(*agent.data.receive())
+            agent.take(*agent.receive())
             while (item := agent.next_item()) is not None:
                 if len(threads) < min(len(agent.running), agent.spec.max_inputs):
                     name = f"greenroom-input-{len(threads)}"

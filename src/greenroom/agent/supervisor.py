@@ -6,7 +6,8 @@ the agent ended. It needs nobody: not the server, not the worker.
 In a container with processes of its own it is process 1 there: what is left when it ends, the kernel ends.
 
 The agent says ``grace SECONDS`` on their socket pair: the container must be gone by then. SIGTERM, and the worker's
-death, set the backstop unless a deadline is set already; SIGUSR1 ends the container now.
+death, set the backstop unless a deadline is set already; SIGUSR1 ends the container now. ``stay`` takes the backstop back:
+another server has the container, with another worker, which looks after it.
 """
 
 import os
@@ -71,6 +72,10 @@ class _Supervisor:
         self._directory = directory
         self._backstop = backstop
         self._deadline: float | None = None
+        self._ending = False
+        """The agent has said by when it ends."""
+        self._stays = False
+        """A server has it that isn't the one that began it."""
         self._kill_asked = False
         self._deadline_expired = False
         self._agent_killed = False
@@ -142,13 +147,17 @@ class _Supervisor:
         for line in lines:
             word, _, seconds = line.partition(b" ")
             if word == b"grace":
+                self._ending = True
                 self._deadline = time.monotonic() + float(seconds)
+            elif word == b"stay" and not self._ending:
+                self._stays, self._deadline = True, None
 
     def _worker_gone(self, poll: "select.poll") -> None:
         """The server, or the agent by itself, ends the container; this is in case neither can."""
-        self._alone = True
+        self._alone = not self._stays
         poll.unregister(self._watch)
-        self._arm_backstop()
+        if not self._stays:
+            self._arm_backstop()
 
     def _reap(self) -> None:
         while True:

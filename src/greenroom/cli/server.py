@@ -25,7 +25,7 @@ def server(ctx: click.Context, sandbox: str, runtime: str) -> None:
         return
     choose_sandbox(ctx, sandbox, runtime)
     settings_from_environment()  # a wrong setting is told in one line
-    made = prepare()
+    made = prepare(stays=True)
     made.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     stay = hold(made.home)
     with ExitStack() as opened:

@@ -1,8 +1,10 @@
 """Where the output of deployed apps lies: lines of JSON, in the order in which they came, in files of a bounded size.
 
-A line is ``{"at": seconds since 1970, "container": id, "function": name, "text": what was printed}``.
+A line is ``{"at": seconds since 1970, "container": id, "function": name, "text": what was printed, "end": bytes}``; the last is
+how much the container had printed by the end of that line.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,3 +40,24 @@ def append(home: Path, app: str, lines: bytes) -> None:
         for newer, older in zip(names[1:], names, strict=False):
             if newer.exists():
                 newer.rename(older)
+
+
+def printed_by(home: Path, containers: list[tuple[str, str]]) -> dict[str, int]:
+    """How many bytes of each container's output are here, of ``(app, container)``; raises OSError."""
+    found: dict[str, int] = {}
+    for app in {app for app, _ in containers}:
+        left = {container for other, container in containers if other == app}
+        file = file_of(home, app)
+        for path in (file, *reversed(list(older_than(file)))):
+            if not left or not path.exists():
+                break
+            content = path.read_bytes()
+            for container in list(left):
+                at = content.rfind(b'"container": "%s"' % container.encode())
+                if at >= 0 and (end := _END.search(content, at)):
+                    found[container] = int(end[1])
+                    left.discard(container)
+    return found
+
+
+_END = re.compile(rb'"end": (\d+)}\n')

@@ -18,6 +18,8 @@ class Settings(NamedTuple):
     """Seconds that lifespan shutdown and all exit hooks of a container have together."""
     cancel_grace: float = 5.0
     """Seconds that a cancelled input, or a stopped start-up, has to stop."""
+    reconnect_window: float = 10.0
+    """Seconds that containers of deployed apps go on without their server: the next one has them again by then, or they end."""
     max_payload: int = 4 * 1024**3
     """Bytes that one argument or one result may have."""
     inline_limit: int = 1024**2

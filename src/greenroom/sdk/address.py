@@ -18,14 +18,15 @@ class Address(NamedTuple):
 
 
 _current: Address | None = None
+_own = False
 on_change: list[Callable[[], None]] = []
 """Called when the server changes: connections to the old one are of no more use."""
 
 
-def set_address(address: Address | None) -> None:
-    """From now on, speak to this server."""
-    global _current
-    before, _current = _effective(), address
+def set_address(address: Address | None, *, own: bool = False) -> None:
+    """From now on, speak to this server. ``own``: it ends with this process's apps."""
+    global _current, _own
+    before, _current, _own = _effective(), address, own
     _maybe_changed(before)
 
 
@@ -61,6 +62,11 @@ def standing() -> Address | None:
 
     found = find(home_directory())
     return Address(found.socket, found.token) if found is not None else None
+
+
+def may_return() -> bool:
+    """Whether the server, should it die, may be started again: it is the one that stays."""
+    return _configured is None and not _own
 
 
 def wants_its_own() -> bool:

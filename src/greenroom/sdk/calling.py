@@ -18,6 +18,7 @@ from greenroom.sdk.channel import (
     thread_channel,
 )
 from greenroom.sdk.lazy import Lazy
+from greenroom.sdk.resuming import first_channel, next_channel, next_loop_channel, outlives
 from greenroom.sdk.target import Target
 from greenroom.wire.messages import (
     Call,
@@ -27,6 +28,7 @@ from greenroom.wire.messages import (
     Status,
     Values,
 )
+from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,25 +44,35 @@ def call(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     __tracebackhide__ = True
     function_id = target.function_id
     payload = codec.encode_arguments(args, kwargs, target.by_value)
-    channel = thread_channel()
-    call_id = new_call_id()
-    sink = channel.sinks[call_id] = Word()
+    channel = first_channel(function_id, thread_channel) or next_channel(None, thread_channel)
+    message = Call(new_call_id(), function_id, target.method, target.binding, "unary", [])
+    while True:
+        try:
+            output, payloads = _ask(channel, target, message, payload)
+        except ConnectionError:
+            if not outlives(function_id):
+                raise codec.lost() from None
+            channel = next_channel(channel, thread_channel)
+            message = message._replace(again=0)
+        else:
+            return codec.outcome(output.items[0][1], output.items[0][2], payloads[0])
+
+
+def _ask(channel: ThreadChannel, target: Target, call: Call, payload: Payload) -> tuple[Any, list[Payload]]:
+    sink = channel.sinks[call.call_id] = Word()
     finished = False
     try:
         channel.bind(target)
-        channel.connection.send(Call(call_id, function_id, target.method, target.binding, "unary", []), [payload])
+        channel.connection.send(call, [payload])
         while sink.said is None:
             channel.pump_answer()
         finished = True
-    except ConnectionError:
-        raise codec.lost() from None
+        return sink.said
     finally:
-        del channel.sinks[call_id]
+        del channel.sinks[call.call_id]
         if not finished:
             # Interrupted: to close the connection is to cancel the call.
             channel.close()
-    message, payloads = sink.said
-    return codec.outcome(message.items[0][1], message.items[0][2], payloads[0])
 
 
 async def call_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -68,19 +80,31 @@ async def call_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, An
     __tracebackhide__ = True
     function_id = target.function_id
     payload = codec.encode_arguments(args, kwargs, target.by_value)
-    channel = loop_channel()
-    call_id = new_call_id()
-    sink = channel.sinks[call_id] = FutureSink(asyncio.get_running_loop())
+    channel = first_channel(function_id, loop_channel) or await next_loop_channel(None)
+    message = Call(new_call_id(), function_id, target.method, target.binding, "unary", [])
+    while True:
+        try:
+            output, payloads = await _ask_async(channel, target, message, payload)
+        except ConnectionError:
+            if not outlives(function_id):
+                raise
+            channel = await next_loop_channel(channel)
+            message = message._replace(again=0)
+        else:
+            return codec.outcome(output.items[0][1], output.items[0][2], payloads[0])
+
+
+async def _ask_async(channel: LoopChannel, target: Target, call: Call, payload: Payload) -> tuple[Any, list[Payload]]:
+    sink = channel.sinks[call.call_id] = FutureSink(asyncio.get_running_loop())
     try:
         channel.bind(target)
-        channel.connection.send(Call(call_id, function_id, target.method, target.binding, "unary", []), [payload])
-        message, payloads = await sink.future
+        channel.connection.send(call, [payload])
+        return await sink.future
     except asyncio.CancelledError:
-        channel.connection.send(CancelCall(call_id))
+        channel.connection.send(CancelCall(call.call_id))
         raise
     finally:
-        channel.sinks.pop(call_id, None)
-    return codec.outcome(message.items[0][1], message.items[0][2], payloads[0])
+        channel.sinks.pop(call.call_id, None)
 
 
 # ---- generators ----

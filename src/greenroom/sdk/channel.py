@@ -39,6 +39,7 @@ from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from greenroom.sdk.target import Target
 else:
@@ -70,6 +71,15 @@ _generation = 0
 """Counts the servers that this process has spoken to; a channel of an earlier one is of no use."""
 
 
+_latest = [""]
+"""Id of the server that this process has spoken to last."""
+
+
+def has_spoken() -> bool:
+    """Whether this process has spoken to any server."""
+    return bool(_latest[0])
+
+
 class _Router:
     """What arrives on a connection, to whoever waits for it."""
 
@@ -78,6 +88,9 @@ class _Router:
     def __init__(self) -> None:
         self.sinks: dict[str | int, Sink] = {}
         self.generation = _generation
+        self.server_id = ""
+        """Of the server, once it has said so."""
+        self.on_welcome: Callable[[], None] | None = None
         self._bound: set[tuple[str, str]] = set()
         to = address()
         self._sock = connect(to.path)
@@ -113,6 +126,9 @@ class _Router:
             sink = self.sinks.get(message.rid)
         elif isinstance(message, Welcome):
             limits.inline, limits.payload = message.inline_limit, message.max_payload
+            self.server_id = _latest[0] = message.server_id
+            if self.on_welcome is not None:
+                self.on_welcome()
             return
         elif isinstance(message, Refused):
             raise AuthError(f"the server refused the connection: {message.reason}")

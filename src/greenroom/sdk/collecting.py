@@ -9,6 +9,7 @@ from greenroom.model.errors import ConnectionError, NotFoundError, TimeoutError
 from greenroom.sdk import codec
 from greenroom.sdk.channel import LoopChannel, ThreadChannel, loop_channel, next_rid, raise_failed, thread_channel
 from greenroom.sdk.lazy import Lazy
+from greenroom.sdk.resuming import next_channel, next_loop_channel, server_returns
 from greenroom.wire.messages import Collect, Done, Failed, Outputs
 from greenroom.wire.payload import Payload
 
@@ -103,26 +104,42 @@ class Collector:
             return latest
         deadline = None if timeout is None else time.monotonic() + timeout
         channel = thread_channel()
-        try:
-            collection = self.ask(channel)
-            while not collection.ready(index):
-                channel.pump(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except ConnectionError:
-            raise codec.lost() from None
-        except OSError:  # the builtin TimeoutError
-            raise self._late(timeout) from None
-        return collection
+        while True:
+            try:
+                collection = self.ask(channel)
+                while not collection.ready(index):
+                    channel.pump(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                return collection
+            except ConnectionError:
+                if not server_returns():
+                    raise codec.lost() from None
+            except OSError:  # the builtin TimeoutError
+                raise self._late(timeout) from None
+            try:
+                channel = next_channel(channel, thread_channel, deadline)
+            except OSError:  # the builtin TimeoutError
+                raise self._late(timeout) from None
 
     async def wait_async(self, index: int | None, timeout: float | None) -> Collection:
         """The same, on a loop."""
         if (latest := self._latest) is not None and index in latest.outputs:
             return latest
         deadline = None if timeout is None else time.monotonic() + timeout
-        collection = self.ask(loop_channel())
-        while not collection.ready(index):
-            if not await collection.arrival(index, None if deadline is None else deadline - time.monotonic()):
-                raise self._late(timeout)
-        return collection
+        channel = loop_channel()
+        while True:
+            try:
+                collection = self.ask(channel)
+                while not collection.ready(index):
+                    if not await collection.arrival(index, None if deadline is None else deadline - time.monotonic()):
+                        raise self._late(timeout)
+                return collection
+            except ConnectionError:
+                if not server_returns():
+                    raise
+            try:
+                channel = await next_loop_channel(channel, deadline=deadline)
+            except OSError:  # the builtin TimeoutError
+                raise self._late(timeout) from None
 
     def _late(self, timeout: float | None) -> TimeoutError:
         return TimeoutError(f"the call {self._call_id} has no result after {timeout:g} s; it goes on")

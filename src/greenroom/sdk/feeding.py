@@ -16,10 +16,10 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from greenroom.model.errors import ConnectionError
-from greenroom.sdk.channel import LoopChannel, ThreadChannel
+from greenroom.sdk.channel import ThreadChannel
 from greenroom.sdk.inputs import Arguments, Inputs
 from greenroom.sdk.lazy import Lazy
-from greenroom.sdk.map_state import BATCH, BATCH_BYTES, Item, MapState
+from greenroom.sdk.map_state import BATCH, BATCH_BYTES, Current, Item, Line, MapState
 
 if TYPE_CHECKING:
     import asyncio
@@ -80,8 +80,9 @@ class Puller:
 class ThreadFeeder:
     """Sends an iterator's inputs on a blocking connection, which the consumer reads meanwhile."""
 
-    def __init__(self, state: MapState, channel: ThreadChannel, inputs: Iterator[Arguments]) -> None:
+    def __init__(self, state: MapState, line: Current, channel: ThreadChannel, inputs: Iterator[Arguments]) -> None:
         self._state = state
+        self._line = line
         self._channel = channel
         self._pulled: SimpleQueue[Item | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -104,6 +105,12 @@ class ThreadFeeder:
             return False
         return True
 
+    def turn_to(self, channel: ThreadChannel) -> None:
+        """What is to be read comes there from now on."""
+        self._poll.unregister(self._channel.connection.sock)
+        self._channel = channel
+        self._poll.register(channel.connection.sock, select.POLLIN)
+
     def stop(self) -> None:
         """Nobody wants the rest."""
         if os.getpid() != self._pid:
@@ -118,7 +125,7 @@ class ThreadFeeder:
 
     def _run(self) -> None:
         try:
-            send_pulled(self._state, self._channel, self._pulled)
+            send_pulled(self._state, self._line, self._pulled)
         except ConnectionError:
             return  # the consumer sees the same
         except BaseException as error:  # noqa: BLE001 - the consumer raises it
@@ -132,7 +139,7 @@ class ThreadFeeder:
                 os.eventfd_write(self._event, 1)
 
 
-def send_pulled(state: MapState, channel: ThreadChannel, pulled: SimpleQueue[Item | None]) -> None:
+def send_pulled(state: MapState, line: Line, pulled: SimpleQueue[Item | None]) -> None:
     """Send what is pulled, until its end."""
     item = pulled.get()
     while item is not None:
@@ -143,40 +150,40 @@ def send_pulled(state: MapState, channel: ThreadChannel, pulled: SimpleQueue[Ite
                 break
             items.append(item)
             size += len(item[1])
-        state.send(channel, items)
+        state.send(line, items)
         if item is not None:
             item = pulled.get()
     if state.error is None and state.exhausted:
-        state.send_end(channel)
+        state.send_end(line)
 
 
-async def feed(state: MapState, channel: LoopChannel, inputs: Inputs) -> None:
+async def feed(state: MapState, line: Line, inputs: Inputs) -> None:
     """Send all inputs from an event loop, which goes on meanwhile.
 
     Raises:
         Whatever their iterator raises; or that is in ``state.error``, where a thread pulled it.
     """
     if inputs.asynchronous:
-        await _feed_asynchronous(state, channel, inputs)
+        await _feed_asynchronous(state, line, inputs)
     elif inputs.plain:
         iterator = iter(inputs)
         while not state.exhausted:
-            state.send(channel, list(state.admit(iterator, await _room(state))))
+            state.send(line, list(state.admit(iterator, await _room(state))))
             await asyncio.sleep(0)
     else:
-        await _feed_from_thread(state, channel, iter(inputs))
+        await _feed_from_thread(state, line, iter(inputs))
     if state.error is None:
-        state.send_end(channel)
+        state.send_end(line)
 
 
-async def _feed_asynchronous(state: MapState, channel: LoopChannel, inputs: Inputs) -> None:
+async def _feed_asynchronous(state: MapState, line: Line, inputs: Inputs) -> None:
     unbroken = 0
     async for arguments in inputs:
         await _room(state)
         index = state.window.sent
         payload = state.encode(arguments)
         if payload is not None:
-            state.send(channel, [(index, payload)])
+            state.send(line, [(index, payload)])
         unbroken += 1
         if unbroken % BATCH == 0:
             await asyncio.sleep(0)  # an iterator that never waits must not hold the loop
@@ -192,7 +199,7 @@ async def _room(state: MapState) -> int:
     return room
 
 
-async def _feed_from_thread(state: MapState, channel: LoopChannel, inputs: Iterator[Arguments]) -> None:
+async def _feed_from_thread(state: MapState, line: Line, inputs: Iterator[Arguments]) -> None:
     loop, there_is = asyncio.get_running_loop(), asyncio.Event()
     pulled: deque[Item | None] = deque()
 
@@ -215,10 +222,10 @@ async def _feed_from_thread(state: MapState, channel: LoopChannel, inputs: Itera
                 while pulled and len(items) < BATCH and size < BATCH_BYTES:
                     item = pulled.popleft()
                     if item is None:
-                        state.send(channel, items)
+                        state.send(line, items)
                         return
                     items.append(item)
                     size += len(item[1])
-                state.send(channel, items)
+                state.send(line, items)
     finally:
         puller.stop()

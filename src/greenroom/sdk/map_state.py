@@ -1,15 +1,18 @@
 """One running ``.map()``: which inputs have left, which outputs may be handed on."""
 
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from greenroom.model.errors import DeserializationError, Error
+from greenroom.model.errors import ConnectionError, DeserializationError, Error
 from greenroom.model.ids import new_call_id
 from greenroom.sdk import codec
 from greenroom.sdk.channel import LoopChannel, ThreadChannel, next_rid
 from greenroom.sdk.inputs import Arguments, Inputs
 from greenroom.sdk.output import OutputSink, current_sink
+from greenroom.sdk.resuming import outlives
 from greenroom.sdk.target import Target
 from greenroom.sdk.window import Unlimited, Window
 from greenroom.wire.messages import Call, EndInputs, Outputs, Status
@@ -26,6 +29,30 @@ Item = tuple[int, Payload]
 _Output = tuple[str, str, Payload] | Error
 
 
+class _Sender(Protocol):
+    def send(self, message: Any, payloads: Sequence[Payload] | None = None) -> None: ...
+
+
+class Line(Protocol):
+    """What a map is sent on."""
+
+    @property
+    def connection(self) -> _Sender:
+        """See ``channel.py``."""
+
+
+class Current:
+    """The connection that a map has now: another one once its server has been followed by the next."""
+
+    def __init__(self, channel: ThreadChannel | LoopChannel) -> None:
+        self.channel = channel
+
+    @property
+    def connection(self) -> _Sender:
+        """See :class:`Line`."""
+        return self.channel.connection
+
+
 class MapState:
     """What the sending and the receiving side of a map share. The methods of one side need no lock against the other's."""
 
@@ -33,6 +60,11 @@ class MapState:
         self.target = target
         self._function_id = target.function_id
         self.call_id = new_call_id()
+        self.outlives = False
+        """It goes on with the next server, should this one die."""
+        self._outstanding: dict[int, Payload] = {}
+        """Then: inputs that have been sent, and whose outputs have not come."""
+        self._sending = threading.Lock()
         self.window = Window()
         self.exhausted = False
         """No more inputs will come."""
@@ -60,6 +92,7 @@ class MapState:
 
     def begin(self, channel: ThreadChannel | LoopChannel) -> None:
         """Start the call."""
+        self.outlives = outlives(self._function_id)
         self._start(channel, "map")
         self._sink = current_sink()
         if self._sink is not None:
@@ -105,21 +138,53 @@ class MapState:
         self._failures.append((index, error))
         self.changed()
 
-    def send(self, channel: ThreadChannel | LoopChannel, items: Sequence[Item]) -> None:
-        """Send admitted inputs, in as few frames as their numbers allow: one that could not be sent leaves a gap."""
+    def send(self, line: Line, items: Sequence[Item]) -> None:
+        """Send admitted inputs. Where it outlives its server they are said again to the next; else raises ``ConnectionError``."""
+        if not self.outlives:
+            self._send(line, items)
+            return
+        with self._sending:
+            self._outstanding.update(items)
+            sent = self.delivered + len(items)
+            with contextlib.suppress(ConnectionError):  # noticed where it is read
+                self._send(line, items)
+            self.delivered = sent
+
+    def _send(self, line: Line, items: Sequence[Item]) -> None:
+        """In as few frames as their numbers allow: one that could not be sent leaves a gap."""
         while items:
             first, length = items[0][0], len(items)
             if items[-1][0] - first >= length:
                 length = next(place for place, (index, _) in enumerate(items) if index != first + place)
             payloads = [payload for _, payload in items[:length]]
-            channel.connection.send(InputsMessage(self.call_id, first, []), payloads)
+            line.connection.send(InputsMessage(self.call_id, first, []), payloads)
             self.delivered += length
             items = items[length:]
 
-    def send_end(self, channel: ThreadChannel | LoopChannel) -> None:
+    def send_end(self, line: Line) -> None:
         """All inputs have been sent."""
-        channel.connection.send(EndInputs(self.call_id, self.delivered))
-        self.ended = True
+        with self._sending:
+            self.ended = True
+            try:
+                line.connection.send(EndInputs(self.call_id, self.delivered))
+            except ConnectionError:
+                if not self.outlives:
+                    raise
+
+    def say_again(self, line: Current, channel: ThreadChannel | LoopChannel) -> None:
+        """The next server is there: tell it of what is on its way, and send to it from now on; raises ``ConnectionError``."""
+        target = self.target
+        with self._sending:
+            sent, left = self.delivered, sorted(self._outstanding.items())
+            channel.bind(target)
+            call = Call(self.call_id, self._function_id, target.method, target.binding, "map", [], sent - len(left))
+            channel.connection.send(call)
+            for batch in in_frames(left):
+                self._send(channel, batch)
+            self.delivered = sent
+            if self.ended:
+                channel.connection.send(EndInputs(self.call_id, sent))
+            line.channel = channel
 
     # ---- receiving ----
 
@@ -133,6 +198,8 @@ class MapState:
             # Taken off the list: a large one is freed as soon as it has been handed on.
             payload = payloads.pop()
             window.end(index)
+            if self.outlives:
+                self._outstanding.pop(index, None)
             if index == self._next or index < 0 or not self._ordered:
                 yield self._outcome((status, detail, payload))
                 if self._waiting:
@@ -206,6 +273,18 @@ class MapState:
             self._sink.map_ended(self.call_id)
 
 
+def in_frames(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """As many of them at a time as a frame may have."""
+    first = size = 0
+    for place, (_, payload) in enumerate(items):
+        if place > first and (place - first >= BATCH or size + len(payload) > BATCH_BYTES):
+            yield items[first:place]
+            first, size = place, 0
+        size += len(payload)
+    if items:
+        yield items[first:]
+
+
 class SpawnState(MapState):
     """The sending side alone: of a call whose outputs somebody collects later."""
 
@@ -219,9 +298,9 @@ class SpawnState(MapState):
         """Start the call."""
         self._start(channel, "spawn")
 
-    def send_end(self, channel: ThreadChannel | LoopChannel) -> None:
+    def send_end(self, line: Line) -> None:
         """All inputs have been sent; the server is to say that it has them."""
-        channel.connection.send(EndInputs(self.call_id, self.delivered, self.rid))
+        line.connection.send(EndInputs(self.call_id, self.delivered, self.rid))
         self.ended = True
 
     def cannot_send(self, index: int, error: Error) -> None:

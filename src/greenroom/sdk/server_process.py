@@ -23,6 +23,10 @@ LOG = "server.log"
 """The servers' own log, in the state directory."""
 LOG_LIMIT = 1024**2
 """Bytes of the servers' own log from which on a new one is begun."""
+HANDING_OVER = 20.0
+"""Seconds that the worker of a server that died may take to leave its run directory to the next one."""
+STANDING = "standing"
+"""Run directory of the server that stays: the next one has the same, and the containers that are in it."""
 END = 60.0
 """Seconds that a server may take to end; it needs milliseconds."""
 
@@ -50,18 +54,47 @@ class Prepared(NamedTuple):
         ]  # fmt: skip
 
     def open(self, opened: ExitStack) -> tuple[int, int]:
-        """The descriptors that it listens on, and that say that it lives. Raises OSError."""
-        self.run.mkdir(mode=0o700, parents=True)
-        lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """The descriptors that it listens on, and that say that it lives.
+
+        Raises:
+            OSError: something can't be written.
+            InvalidError: the worker of the server before it, in the same directory, does not leave.
+        """
+        lock = self._lock()
         opened.callback(os.close, lock)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        fd = os.open(self.run / "token", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        for left in ("server.sock", "stale"):
+            (self.run / left).unlink(missing_ok=True)
+        fd = os.open(self.run / "token", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(self.token)
         listener = opened.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(self.socket))
         listener.listen(1024)
         return listener.fileno(), lock
+
+    def _lock(self) -> int:
+        """Of the run directory. One that was there may be removed, or held by a worker that is about to leave it."""
+        limit = time.monotonic() + HANDING_OVER
+        while True:
+            self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                lock = os.open(self.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock).st_ino == os.stat(self.run / "lock").st_ino:
+                    return lock
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    os.close(lock)
+                    raise InvalidError(
+                        f"a worker of the server before this one still holds {self.run}: end it, or wait until it has ended"
+                    ) from None
+            except FileNotFoundError:
+                pass  # it was cleared up just now
+            os.close(lock)
+            time.sleep(0.02)
 
     def not_written(self, error: OSError) -> InvalidError:
         """Why it can't be started."""
@@ -74,15 +107,18 @@ class Prepared(NamedTuple):
         )
 
 
-def prepare() -> Prepared:
+def prepare(*, stays: bool = False) -> Prepared:
     """For a server in this user's state directory.
+
+    Args:
+        stays: it does, and takes the place of one that has died.
 
     Raises:
         InvalidError: its path is too long.
     """
     home = home_directory()
     server_id = new_id("sv")
-    made = Prepared(home, home / "run" / server_id[3:], server_id, new_id("tk"))
+    made = Prepared(home, home / "run" / (STANDING if stays else server_id[3:]), server_id, new_id("tk"))
     if (size := len(os.fsencode(made.socket))) > MAX_SOCKET_PATH:
         raise InvalidError(
             f"the state directory's path is too long for a Unix socket ({size} bytes of at most "

@@ -198,7 +198,7 @@ def open_session(*, stays: bool = False) -> Session:
             if _current is None:
                 process = ServerProcess()
                 given, _current = process.address, Session(process.address, process)
-            addresses.set_address(given)
+            addresses.set_address(given, own=_current._process is not None)
         _current.users += 1
         return _current
 

@@ -28,10 +28,12 @@ from greenroom.sdk.feeding import Puller, feed, send_pulled
 from greenroom.sdk.inputs import Inputs
 from greenroom.sdk.lazy import Lazy
 from greenroom.sdk.map_state import BATCH, Item, SpawnState
+from greenroom.sdk.resuming import first_channel, next_channel, next_loop_channel, outlives
 from greenroom.sdk.target import Target
 from greenroom.wire.connection import encode
-from greenroom.wire.messages import Call, CancelCall, EndInputs, Failed, Outputs
+from greenroom.wire.messages import Call, CancelCall, Done, EndInputs, Failed, Outputs
 from greenroom.wire.payload import Payload
+from greenroom.wire.returning_messages import WasKept
 
 if TYPE_CHECKING:
     import asyncio
@@ -43,21 +45,23 @@ else:
 def _spawning(
     channel: ThreadChannel | LoopChannel, call_id: str, rid: int, word: Word | FutureSink, delivered: Callable[[], int]
 ) -> Iterator[None]:
-    """Meanwhile ``word`` gets what the server says of a call; one that ends without its yes is taken back.
+    """Meanwhile ``word`` gets what the server says of a call; one that ends without its yes is taken back, unless the server
+    has gone: what became of it there, the next one is asked.
 
     Args:
         delivered: how many inputs have been sent.
     """
     channel.sinks[call_id] = channel.sinks[rid] = word
-    accepted = False
     try:
         yield
-        accepted = True
+    except ConnectionError:
+        raise
+    except BaseException:
+        _take_back(channel, call_id, delivered())
+        raise
     finally:
         channel.sinks.pop(call_id, None)
         channel.sinks.pop(rid, None)
-        if not accepted:
-            _take_back(channel, call_id, delivered())
 
 
 def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -65,14 +69,50 @@ def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     call_id, rid = new_call_id(), next_rid()
     call = _call(target, call_id)
     payload = codec.encode_arguments(args, kwargs, target.by_value)
-    channel, word = thread_channel(), Word()
-    with _spawning(channel, call_id, rid, word, lambda: 1):
-        channel.bind(target)
-        data, fds = encode(call, [payload])
-        end, _ = encode(EndInputs(call_id, 1, rid))
-        channel.connection.send_encoded(data + end, fds)  # one write: what arrives at once is kept at once
-        _wait(channel, word)
-    return call_id
+    function_id = call.function_id
+    channel = first_channel(function_id, thread_channel) or next_channel(None, thread_channel)
+    while True:
+        word = Word()
+        try:
+            if call.again >= 0 and _was_kept(channel, call_id):
+                return call_id
+            with _spawning(channel, call_id, rid, word, lambda: 1):
+                channel.bind(target)
+                data, fds = encode(call, [payload])
+                end, _ = encode(EndInputs(call_id, 1, rid))
+                channel.connection.send_encoded(data + end, fds)  # one write: what arrives at once is kept at once
+                _wait(channel, word)
+        except ConnectionError:
+            if not outlives(function_id):
+                raise codec.lost() from None
+            channel = next_channel(channel, thread_channel)
+            call = call._replace(again=0)
+        else:
+            return call_id
+
+
+def _was_kept(channel: ThreadChannel, call_id: str) -> bool:
+    """Whether a server that died had kept the call, though it could not say so."""
+    rid, word = next_rid(), Word()
+    channel.sinks[rid] = word
+    try:
+        channel.connection.send(WasKept(rid, call_id))
+        while word.said is None:
+            channel.pump()
+    finally:
+        channel.sinks.pop(rid, None)
+    return bool(isinstance(word.said[0], Done) and word.said[0].data["kept"])
+
+
+async def _was_kept_async(channel: LoopChannel, call_id: str) -> bool:
+    rid, word = next_rid(), FutureSink(asyncio.get_running_loop())
+    channel.sinks[rid] = word
+    try:
+        channel.connection.send(WasKept(rid, call_id))
+        message, _ = await word.future
+    finally:
+        channel.sinks.pop(rid, None)
+    return bool(isinstance(message, Done) and message.data["kept"])
 
 
 async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -80,13 +120,25 @@ async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, A
     call_id, rid = new_call_id(), next_rid()
     call = _call(target, call_id)
     payload = codec.encode_arguments(args, kwargs, target.by_value)
-    channel, word = loop_channel(), FutureSink(asyncio.get_running_loop())
-    with _spawning(channel, call_id, rid, word, lambda: 1):
-        channel.bind(target)
-        channel.connection.send(call, [payload])
-        channel.connection.send(EndInputs(call_id, 1, rid))
-        _check(*await word.future)
-    return call_id
+    function_id = call.function_id
+    channel = first_channel(function_id, loop_channel) or await next_loop_channel(None)
+    while True:
+        word = FutureSink(asyncio.get_running_loop())
+        try:
+            if call.again >= 0 and await _was_kept_async(channel, call_id):
+                return call_id
+            with _spawning(channel, call_id, rid, word, lambda: 1):
+                channel.bind(target)
+                channel.connection.send(call, [payload])
+                channel.connection.send(EndInputs(call_id, 1, rid))
+                _check(*await word.future)
+        except ConnectionError:
+            if not outlives(function_id):
+                raise
+            channel = await next_loop_channel(channel)
+            call = call._replace(again=0)
+        else:
+            return call_id
 
 
 def _call(target: Target, call_id: str) -> Call:
@@ -98,22 +150,29 @@ def spawn_map(target: Target, inputs: Inputs) -> str:
     state = SpawnState(target, inputs)
     iterator = iter(inputs)
     channel, word = thread_channel(), Word()
-    with _spawning(channel, state.call_id, state.rid, word, lambda: state.delivered):
-        state.begin(channel)
-        if inputs.plain:
-            while not state.exhausted:
-                state.send(channel, list(state.admit(iterator, BATCH)))
-            state.send_end(channel)
-        else:
-            pulled: SimpleQueue[Item | None] = SimpleQueue()
-            puller = Puller(state, iterator, pulled.put)
-            try:
-                send_pulled(state, channel, pulled)
-            finally:
-                puller.stop()
-        if state.error is not None:
-            raise state.error
-        _wait(channel, word)
+    try:
+        with _spawning(channel, state.call_id, state.rid, word, lambda: state.delivered):
+            state.begin(channel)
+            if inputs.plain:
+                while not state.exhausted:
+                    state.send(channel, list(state.admit(iterator, BATCH)))
+                state.send_end(channel)
+            else:
+                pulled: SimpleQueue[Item | None] = SimpleQueue()
+                puller = Puller(state, iterator, pulled.put)
+                try:
+                    send_pulled(state, channel, pulled)
+                finally:
+                    puller.stop()
+            if state.error is not None:
+                raise state.error
+            _wait(channel, word)
+    except ConnectionError:
+        # Half of it is of no use to anybody; but all of it may have been kept.
+        if not state.ended or not outlives(target.function_id):
+            raise codec.lost() from None
+        if not _was_kept(next_channel(channel, thread_channel), state.call_id):
+            raise codec.lost() from None
     return state.call_id
 
 
@@ -121,21 +180,24 @@ async def spawn_map_async(target: Target, inputs: Inputs) -> str:
     """``.spawn_map.aio()``."""
     state = SpawnState(target, inputs)
     channel, word = loop_channel(), FutureSink(asyncio.get_running_loop())
-    with _spawning(channel, state.call_id, state.rid, word, lambda: state.delivered):
-        state.begin(channel)
-        await feed(state, channel, inputs)
-        if state.error is not None:
-            raise state.error
-        _check(*await word.future)
+    try:
+        with _spawning(channel, state.call_id, state.rid, word, lambda: state.delivered):
+            state.begin(channel)
+            await feed(state, channel, inputs)
+            if state.error is not None:
+                raise state.error
+            _check(*await word.future)
+    except ConnectionError:
+        if not state.ended or not outlives(target.function_id):
+            raise
+        if not await _was_kept_async(await next_loop_channel(channel), state.call_id):
+            raise codec.lost() from None
     return state.call_id
 
 
 def _wait(channel: ThreadChannel, word: Word) -> None:
-    try:
-        while word.said is None:
-            channel.pump()
-    except ConnectionError:
-        raise codec.lost() from None
+    while word.said is None:
+        channel.pump()
     _check(*word.said)
 
 

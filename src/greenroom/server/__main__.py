@@ -28,9 +28,10 @@ def _open_store(server: "Server") -> "Database":
         os._exit(1)  # its worker ends with it
 
 
-def _ready(server: "Server") -> None:
+def _ready(server: "Server", listener: socket.socket) -> None:
     from greenroom.model import standing
 
+    server.serve(listener, ephemeral=False)
     standing.publish(server.home, standing.Standing(server.socket_path, server.token, os.getpid()))
     server.log(f"ready; `greenroom deploy` and `greenroom run` of this user find it (process {os.getpid()})")
 
@@ -55,7 +56,7 @@ def main() -> int:
     os.set_inheritable(options.listen, False)
     if stays:
         os.set_inheritable(options.stay, False)
-    worker = spawn_worker(options.home, options.run, options.lock)
+    worker = spawn_worker(options.home, options.run, options.lock, stays=stays)
 
     import asyncio
 
@@ -82,9 +83,11 @@ def main() -> int:
         store = _open_store(server) if stays else None
         server.install_signals()
         server.use_worker(*worker)
-        server.serve(socket.socket(fileno=options.listen), ephemeral=not stays)
-        if store is not None:
-            server.use_store(store, lambda: _ready(server))
+        listener = socket.socket(fileno=options.listen)
+        if store is None:
+            server.serve(listener, ephemeral=True)
+        else:  # nobody is heard before it is known whom the last server had
+            server.use_store(store, lambda: _ready(server, listener))
         await server.finished
         if stays:
             standing.withdraw(home)

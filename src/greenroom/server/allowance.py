@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from greenroom.wire.payload import Descriptor, Payload
 
 if TYPE_CHECKING:
-    from greenroom.server.calls import Call, Input
+    from greenroom.server.call import Call, Input
 
 MOST_CONNECTIONS = 512
 """Connections of one container, beside its agent's two. A thread that calls has one, and a ``.map()`` of its own."""

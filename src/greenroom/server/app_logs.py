@@ -32,22 +32,30 @@ class AppLogs:
 
     def add(self, container: "Container", output: bytes) -> None:
         """A container of a deployed app has printed."""
-        *lines, rest = (self._rest.pop(container.id, b"") + output).split(b"\n")
+        whole = self._rest.pop(container.id, b"") + output
+        *lines, rest = whole.split(b"\n")
+        end = container.log_bytes - len(whole)
+        ends = []
+        for line in lines:
+            end += len(line) + 1
+            ends.append(end)
         while len(rest) >= LONGEST:
             lines.append(rest[:LONGEST])
+            end += LONGEST
+            ends.append(end)
             rest = rest[LONGEST:]
         if rest:
             self._rest[container.id] = rest
-        self._put(container, lines)
+        self._put(container, lines, ends)
 
     def ended(self, container: "Container") -> None:
         """It prints no more."""
         if rest := self._rest.pop(container.id, b""):
-            self._put(container, [rest])
+            self._put(container, [rest], [container.log_bytes])
 
-    def _put(self, container: "Container", lines: list[bytes]) -> None:
+    def _put(self, container: "Container", lines: list[bytes], ends: list[int]) -> None:
         function = container.pool.function
-        for line in lines:
+        for line, end in zip(lines, ends, strict=True):
             if self._size > WAITING:
                 self._left_out += 1
                 continue
@@ -57,7 +65,7 @@ class AppLogs:
             text = line.decode(errors="replace").rstrip("\r")
             entry = {
                 "at": round(self._server.lifecycle.clock.wall(), 3), "container": container.id, "function": function.spec.name,
-                "text": text,
+                "text": text, "end": end,
             }  # fmt: skip
             data = json.dumps(entry, ensure_ascii=False).encode(errors="replace") + b"\n"
             self._size += len(data)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from greenroom.server.calls import Receiver
+from greenroom.server.call import Receiver
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import Error, InvalidError, NotFoundError, ProtocolError
 from greenroom.server.allowance import MOST_CALL_ID, MOST_COLLECTORS
-from greenroom.server.calls import Call
+from greenroom.server.call import Call
 from greenroom.server.containers import Container
 from greenroom.server.messages import Handler, only_payload
 from greenroom.server.pools import Function, Pool
@@ -18,6 +18,7 @@ from greenroom.wire import messages as m
 from greenroom.wire.deploy_messages import DEPLOYED
 from greenroom.wire.loop_connection import LoopConnection
 from greenroom.wire.payload import INLINE_ONLY, Payload
+from greenroom.wire.returning_messages import WasKept
 from greenroom.wire.web_messages import WhereServed
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class CallerPeer:
             m.CancelCall: self._cancel_call,
             m.Collect: self._collect,
             WhereServed: self._where_served,
+            WasKept: self._was_kept,
         }
 
     def welcomed(self) -> None:
@@ -171,6 +173,8 @@ class CallerPeer:
         if owner is None:
             self._spawning[call.id] = call
         call.refusal, call.caller = refusal, self._only_app
+        if message.again >= 0:
+            self._say_again(call, message.again)
         if owner is None and pool.function.app.version and self._server.durable is not None:
             self._server.durable.begun(call)
         if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
@@ -179,6 +183,20 @@ class CallerPeer:
             self._server.say_once(pool.function.app, text)
         if payloads:
             self._add(call, 0, payloads)
+
+    def _say_again(self, call: Call, ended: int) -> None:
+        """Its caller had it on its way to the server before this one, and has had so many of its outputs."""
+        call.again, call.added, call.finished = True, ended, ended
+        returns = self._server.returns
+        orphan = returns.orphans.get(call.id) if returns is not None else None
+        if orphan is not None and (self._inside is None or not orphan.runs_in(self._inside)):
+            call.before = orphan  # what a container runs is no call of its own, though it knows the id
+
+    def _was_kept(self, message: WasKept, payloads: list[Payload]) -> None:
+        if self._server.durable is None:
+            self._done(message.rid, kept=False)
+        else:
+            self._server.durable.was_kept(message.call_id, lambda kept: self._done(message.rid, kept=kept))
 
     def _pool_for(self, message: m.Call) -> tuple[str, Pool | None]:
         """The reason for a refusal (``""``: none), and the pool."""

@@ -4,16 +4,16 @@ This module alone moves an input through its table (``model/input_state.py``).
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from greenroom.model.input_state import InputEvent, InputState, next_state
 from greenroom.server.allowance import Allowance
+from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.clock import Clock
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status, Values
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
-    from greenroom.server.apps import App
     from greenroom.server.containers import Container
     from greenroom.server.pools import Pool
 
@@ -24,119 +24,6 @@ MAX_LOSSES = 8
 """Times that an input is requeued for free because its container was lost."""
 
 
-class Receiver(Protocol):
-    """Whoever gets a call's outputs."""
-
-    calls: "set[Call]"
-    """Those that aren't over, and whose outputs it gets."""
-
-    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
-        """Send one message."""
-
-
-class Keeper(Protocol):
-    """Keeps what happens to a call: see ``durable.py``."""
-
-    def ended(self, call: "Call", index: int, status: str, detail: str, payload: Payload) -> None:
-        """One of its inputs has."""
-
-    def over(self, call: "Call") -> None:
-        """All of them have."""
-
-    def cancelled(self, call: "Call") -> None:
-        """It was."""
-
-
-class Input:
-    """One set of arguments of a call."""
-
-    __slots__ = ("attempt", "call", "container", "credited", "doom", "index", "losses", "payload", "queued_at", "seq",
-                 "started_at", "state", "yielded")  # fmt: skip
-
-    def __init__(self, call: "Call", index: int, payload: Payload) -> None:
-        self.call = call
-        self.index = index
-        self.payload: Payload = payload
-        self.state = S.QUEUED
-        self.attempt = 0
-        """Attempts that have failed."""
-        self.losses = 0
-        self.yielded = 0
-        """Values of a generator that have left: from the first one on, to run it again would send that twice."""
-        self.credited = 0
-        """Values that its caller says it has taken."""
-        self.container: Container | None = None
-        self.seq = -1
-        self.queued_at = 0.0
-        """When it came into its queue, by the clock; kept where inputs wait for others."""
-        self.started_at: float | None = None
-        """When it began to run, by the clock; None while it waits, or waits behind another in its container."""
-        self.doom = ""
-        """Why it was interrupted: ``cancel``, ``timeout`` or ``requeue``."""
-
-
-class Call:
-    """One ``.remote()``, ``.map()`` or ``.spawn()``."""
-
-    __slots__ = ("added", "allowance", "caller", "cancelled", "changes", "collectors", "count", "finished", "id", "inputs",
-                 "keeper", "kept", "loaded_to", "loading", "method", "next_index", "outputs", "owner", "pool",
-                 "refusal", "retained", "shape", "stored", "streams", "unkept")  # fmt: skip
-
-    def __init__(
-        self,
-        call_id: str,
-        pool: "Pool",
-        method: str,
-        shape: str,
-        owner: Receiver | None,
-        allowance: Allowance | None = None,
-    ) -> None:
-        self.id = call_id
-        self.pool = pool
-        self.method = method
-        self.shape = shape
-        self.owner = owner
-        """Who gets the outputs as they come; None for a spawned call, whose outputs are kept."""
-        self.allowance = allowance
-        """Of the container that called, until the call is over; None: a program did."""
-        self.caller: App | None = None
-        """The app of that container."""
-        self.inputs: dict[int, Input] = {}
-        self.added = 0
-        """Inputs that have come by now."""
-        self.next_index = 0
-        """The lowest number that a further input may have."""
-        self.count: int | None = 1 if shape in ("unary", "generator", "web") else None
-        self.finished = 0
-        self.cancelled = ""
-        """Why it was cancelled, if it was."""
-        self.refusal = ""
-        """Why none of its inputs can run, as ``ErrorName: text``."""
-        self.outputs: dict[int, tuple[str, str, Payload]] = {}
-        self.collectors: list[tuple[Receiver, int]] = []
-        self.keeper: Keeper | None = None
-        """Of a spawned call of a deployed app: told what has to outlive this server."""
-        self.changes: list[Callable[[Any], Any]] = []
-        """That are to be kept, of this turn of the loop."""
-        self.kept = False
-        """It is over, and all of it is kept."""
-        self.stored = 0
-        """Inputs that are in the store alone, until there is room for them here; their indices are past ``loaded_to``."""
-        self.loaded_to = -1
-        self.loading = False
-        self.unkept = ""
-        """Why some of it could not be kept."""
-        self.streams = 0
-        """Collectors that are being sent what is kept: meanwhile what gets kept stays in memory too."""
-        self.retained: list[int] = []
-        """Outputs that did."""
-
-    @property
-    def done(self) -> bool:
-        """Whether every input has ended and no more will come."""
-        return self.finished == self.count
-
-
 class Calls:
     """Every call that is not over, and the spawned ones that are."""
 
@@ -144,6 +31,8 @@ class Calls:
         self._clock = clock
         self._interrupt = interrupt
         self.by_id: dict[str, Call] = {}
+        self.held: list[Input] | None = None
+        """What the server before this one may have handed out, until all its containers have been heard; None: they have."""
 
     # ---- beginning ----
 
@@ -166,6 +55,9 @@ class Calls:
 
     def add(self, call: Call, first: int, payloads: Iterable[Payload]) -> None:
         """More inputs, into the queue; of a call that was refused or cancelled they end at once."""
+        if call.again:
+            self._add_again(call, first, payloads)
+            return
         added = [Input(call, index, payload) for index, payload in enumerate(payloads, first)]
         for item in added:
             call.inputs[item.index] = item
@@ -189,7 +81,62 @@ class Calls:
             item = call.inputs[index] = Input(call, index, payload)
             item.attempt, item.losses = attempt, losses
             added.append(item)
-        call.pool.enqueue(added)
+        self._enqueue(call, added)
+
+    def _add_again(self, call: Call, first: int, payloads: Iterable[Payload]) -> None:
+        """Inputs that its caller says again: some may run, or have ended."""
+        fresh: list[Input] = []
+        for index, payload in enumerate(payloads, first):
+            known = call.before.take(index) if call.before is not None else None
+            item = known if isinstance(known, Input) else Input(call, index, payload)
+            item.call, item.payload, call.inputs[index] = call, payload, item
+            call.added += 1
+            call.next_index = index + 1
+            if call.allowance is not None:
+                call.allowance.hold(payload)
+            if isinstance(known, tuple):
+                status, detail, output = known
+                item.state = next_state(item.state, E.DISPATCHED)
+                over = status in (Status.OK, Status.END)
+                self._end(item, E.SUCCEED if over else E.FAIL, status, detail, output)
+            elif call.refusal and known is None:
+                self._end(item, E.FAIL, Status.REFUSED, call.refusal, b"")
+            elif call.cancelled and known is None:
+                self._end(item, E.CANCEL, Status.CANCELLED, call.cancelled, b"")
+            elif known is None:
+                fresh.append(item)
+        self._enqueue(call, fresh)
+
+    def _enqueue(self, call: Call, items: list[Input]) -> None:
+        """Of a call that the server before this one had."""
+        if self.held is None:
+            call.pool.enqueue(items)
+        else:
+            self.held += items
+
+    def hold(self) -> None:
+        """What the server before this one may have handed out stays in hand from now on."""
+        self.held = []
+
+    def release(self) -> None:
+        """All that it handed out and that still runs has been claimed: the rest is run."""
+        held, self.held = self.held or [], None
+        pools: dict[Pool, list[Input]] = {}
+        for item in held:
+            if item.state is S.QUEUED:
+                pools.setdefault(item.call.pool, []).append(item)
+        for pool, items in pools.items():
+            pool.enqueue(items)
+
+    def claim(self, item: Input, container: "Container", seq: int) -> bool:
+        """A container that outlived its server has that input; False: it can't be so."""
+        here, there = item.call.pool.function, container.pool.function
+        if item.state is not S.QUEUED or (here.spec.name, here.app.name) != (there.spec.name, there.app.name):
+            return False
+        self.dispatched(item, container, seq)
+        item.started_at = self._clock.now()
+        container.running[seq] = item
+        return True
 
     def end_inputs(self, call: Call, count: int) -> None:
         """No more inputs will come."""
@@ -278,7 +225,9 @@ class Calls:
         for item in items:
             item.container, item.started_at, item.doom = None, None, ""
             item.losses += 1
-            if item.call.cancelled:
+            if not item.is_whole:
+                item.call.inputs.pop(item.index, None)  # its caller, once he is back, says it again
+            elif item.call.cancelled:
                 self._end(item, E.CANCEL, Status.CANCELLED, item.call.cancelled or CANCELLED, b"")
             elif item.yielded:
                 text = f"the container or worker of {_name(item)} was lost after values of it had been taken"
@@ -303,6 +252,9 @@ class Calls:
         item.attempt += 1
         item.started_at = None
         retries = item.call.pool.function.spec.retries
+        if not item.is_whole and item.attempt <= retries.max_retries:
+            item.call.inputs.pop(item.index, None)  # its caller, once he is back, says it again
+            return
         if item.call.cancelled or item.attempt > retries.max_retries or item.yielded:
             self._end(item, event, status, detail, payload)
             return

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.container_state import ContainerState
 from greenroom.model.errors import ProtocolError
-from greenroom.server.calls import Input
+from greenroom.server.call import Input
 from greenroom.server.containers import Container
 from greenroom.server.lifecycle import Result
 from greenroom.server.messages import Handler, only_payload
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
 from greenroom.wire.payload import Payload
+from greenroom.wire.returning_messages import Returning
 from greenroom.wire.web_messages import WINDOW, WebOut, WebTaken, cost
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class ContainerPeer:
 
     def __init__(self, server: "Server", connection: LoopConnection, container: Container, channel: str) -> None:
         self._lifecycle = server.lifecycle
+        self._returns = server.returns
         self._containers = server.lifecycle.containers
         self._connection = connection
         self._container = container
@@ -47,6 +49,7 @@ class ContainerPeer:
         self._exited = False
         data: dict[type, Handler] = {
             m.Results: self._results,
+            Returning: self._returning,
             m.Yielded: self._yielded,
             WebOut: self._web_out,
             WebTaken: self._web_taken,
@@ -89,6 +92,11 @@ class ContainerPeer:
                 other.close()  # an agent that is still there, and said what can't be, learns that its time has come
 
     # ---- inputs ----
+
+    def _returning(self, message: Returning, payloads: list[Payload]) -> None:
+        if self._returns is None:
+            raise ProtocolError("it comes back, and was not away")
+        self._returns.came_back(self._container, message)
 
     def _results(self, message: m.Results, payloads: list[Payload]) -> None:
         self._lifecycle.results(self._container, checked_results(self._container, message.items, payloads))

@@ -15,7 +15,7 @@ from greenroom.server.allowance import Allowance
 from greenroom.server.clock import Clock, Timer
 
 if TYPE_CHECKING:
-    from greenroom.server.calls import Input
+    from greenroom.server.call import Input
     from greenroom.server.pools import Pool
     from greenroom.wire.loop_connection import LoopConnection
 
@@ -46,9 +46,11 @@ class Container:
         "let_go",
         "log_bytes",
         "next_seq",
+        "outlives",
         "pid",
         "pool",
         "progress_at",
+        "returning",
         "running",
         "slow",
         "start_told",
@@ -92,6 +94,10 @@ class Container:
         self.imported = False
         """Its start has cost what a start costs; what its constructor and hooks wait for is the user's."""
         self.was_ready = False
+        self.outlives = False
+        """It goes on without its server, and the next one has it then."""
+        self.returning = False
+        """The last server had it, and it hasn't said yet what it runs."""
         self.fault = ""
         self.errors: list[str] = []
         self.stop_reason = ""
@@ -134,7 +140,7 @@ class Container:
     @property
     def starting(self) -> bool:
         """Whether it is in the part of its start that keeps a core busy."""
-        return self.state is S.STARTING or (self.state is S.ENTERING and not self.imported)
+        return not self.returning and (self.state is S.STARTING or (self.state is S.ENTERING and not self.imported))
 
     def arm(self, timer: Timer | None) -> None:
         """Replace the deadline of its state."""
@@ -179,6 +185,13 @@ class Containers:
         """A new one, PENDING."""
         container = Container(pool, self._clock.now(), self._clock.wall())
         self.by_id[container.id] = self.by_token[container.token] = container
+        return container
+
+    def restore(self, pool: "Pool", container_id: str, created_at: float) -> Container:
+        """One that the last server had. Its token is known once it says it."""
+        container = Container(pool, self._clock.now(), created_at)
+        container.id, container.token, container.outlives, container.returning = container_id, "", True, True
+        self.by_id[container_id] = container
         return container
 
     def change(self, container: Container, event: ContainerEvent, reason: str = "") -> None:

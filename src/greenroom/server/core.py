@@ -30,6 +30,7 @@ from greenroom.server.peer_log import PeerLog
 from greenroom.server.peers import ClientPeer, Visitor
 from greenroom.server.pools import Function
 from greenroom.server.records import Records
+from greenroom.server.returning import Returns
 from greenroom.server.secrets import Secrets
 from greenroom.server.spawn import spawn_worker
 from greenroom.server.web import Web
@@ -111,12 +112,12 @@ class Server:
         """Where deployed apps and their calls are kept; None: this server ends with its programs."""
         self.durable: Durable | None = None
         """Its calls that are kept."""
+        self.returns: Returns | None = None
+        """Its containers that may outlive it."""
         self.firing: Firing | None = None
         """Its schedules."""
         self._worker: WorkerPeer | None = None
-        self._worker_pid = 0
-        self._worker_losses = 0
-        self._clients = 0
+        self._worker_pid = self._worker_losses = self._clients = 0
         self._ephemeral = False
         self._ending: list[Callable[[], None]] | None = None
         self._finishing = False
@@ -133,12 +134,17 @@ class Server:
         def restored() -> None:
             assert self.durable is not None
             assert self.firing is not None
-            self.durable.restore()
+            expected = returns.begin()
+            if self._worker is not None:
+                self._worker.adopt(expected, self.settings.cancel_grace + self.settings.exit_grace + WORKER_END)
+            self.durable.restore(returns.restored)
             self.firing.restore(list(self.deployments.current.values()))
             then()
 
         self.store, self.durable, self.firing = store, Durable(self, store), Firing(self, store)
-        self.deployments.restore(restored)
+        returns = self.returns = Returns(self, store)
+        self.lifecycle.came = returns.came
+        returns.find(lambda: self.deployments.restore(restored))
 
     def serve(self, listener: socket.socket, *, ephemeral: bool) -> None:
         """Take connections; an ephemeral server ends with its last client."""
@@ -187,6 +193,8 @@ class Server:
     def container_by_token(self, token: str) -> Container | None:
         """The live container with that token."""
         container = self.lifecycle.containers.by_token.get(token)
+        if container is None and self.returns is not None:
+            container = self.returns.by_token(token)
         return container if container is not None and container.live else None
 
     # ---- apps ----
@@ -300,6 +308,8 @@ class Server:
     def _container_ended(self, container: Container) -> None:
         self.lifecycle.containers.forget(container)
         self.app_logs.ended(container)
+        if self.returns is not None:
+            self.returns.ended(container)
         for peer, rid in self._stopping.pop(container.id, ()):
             peer.send(Done(rid, {"reason": container.fault or container.stop_reason}))
         if container.pid:
@@ -362,12 +372,14 @@ class Server:
             self.log("giving up: workers keep dying")
             self._finish()
             return
-        self.use_worker(*spawn_worker(str(self.home), str(self.run), self._lock, self.settings.environment()))
+        stays, settings = self.store is not None, self.settings.environment()
+        self.use_worker(*spawn_worker(str(self.home), str(self.run), self._lock, settings, stays=stays))
         assert self._worker is not None
         placed = [c for c in self.lifecycle.containers.live() if c.state is not ContainerState.PENDING]
         self._worker.adopt(placed)
         for container in placed:
-            self.lifecycle.adopted(container)
+            if not container.returning:
+                self.lifecycle.adopted(container)
 
     # ---- ending ----
 

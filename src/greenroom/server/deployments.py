@@ -94,6 +94,8 @@ class Deployments:
     def restore(self, then: Callable[[], None]) -> None:
         """Have every app again that was deployed when the last server ended."""
 
+        returns = self._server.returns
+
         def found(done: Future[list[Kept]]) -> None:
             one_by_one(iter(done.result()))
 
@@ -103,6 +105,7 @@ class Deployments:
                 return
             app = self.begin(version.row.app_id, version.row.app, "rolling")
             app.created_at, app.version = version.row.deployed_at, version.row.number
+            app.held = returns is not None and returns.expects(app)
             self.current[app.name] = app
             fill(self._server, app, version, lambda error: filled(app, error, versions))
 
@@ -110,6 +113,9 @@ class Deployments:
             if error is not None:
                 self._server.log(f"version {app.version} of {app.name} can't be had again: {error}; deploy it anew")
                 self._server.stop_app(app, "it could not be had again")
+            elif app.held and returns is not None:
+                returns.expect(app)
+                self._unhold(app)
             one_by_one(versions)
 
         self._kept_by().read(all_kept, found)

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from greenroom.model.errors import Error, ExecutionError, NotFoundError
-from greenroom.server.calls import Call, Receiver
+from greenroom.server.call import Call, Receiver
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status
@@ -37,6 +37,7 @@ MOST_PENDING = 2000
 """Changes that may wait for the disk, until whoever brings more has to wait."""
 SOON = 0.05
 """Seconds until something is looked for again that should be committed by then."""
+CUT = "the call was cancelled: the server ended before it had all of it"
 RETRY = 1.0
 """Seconds until it is tried again to keep what has ended."""
 UNREAD = 8 * 1024**2
@@ -74,6 +75,10 @@ class Durable:
         self._calls = server.lifecycle.calls
         self._ended: list[tuple[Call, OutputRow]] = []
         """Outputs of this turn of the loop."""
+        self._then_kept: list[Callable[[], None]] = []
+        """To be called once those are kept."""
+        self._restored: Callable[[], None] | None = None
+        """Called once all that the last server had not ended is here; None: it is."""
 
     # ---- what happens to a call ----
 
@@ -86,7 +91,14 @@ class Durable:
         row = self._rows.CallRow(
             call.id, function.app.id, name, call.method, binding, call.shape, None, self._server.lifecycle.clock.wall()
         )
-        self._write(call, lambda c: self._rows.add_call(c, row, call.pool.binding))
+        again = call.again
+
+        def change(connection: "Connection") -> None:
+            if again:
+                self._rows.forget(connection, [call.id])  # it was cut short
+            self._rows.add_call(connection, row, call.pool.binding)
+
+        self._write(call, change)
 
     def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
         """Inputs of it have come: they are kept, and as many as there is room for are run."""
@@ -124,6 +136,35 @@ class Durable:
 
         self._store.read(lambda c: self._rows.inputs_of(c, call.id, call.loaded_to, WINDOW // 2), found)
 
+    def load_until(self, call: Call, index: int, then: Callable[[], None]) -> None:
+        """Have its inputs here up to that one, whether or not there is room."""
+        if not call.stored or index <= call.loaded_to:
+            then()
+            return
+        call.loading = True
+
+        def found(done: Future[list[Any]]) -> None:
+            call.loading = False
+            rows = done.result() if done.exception() is None else []
+            if not rows or call.cancelled:
+                then()
+                return
+            call.stored -= len(rows)
+            call.loaded_to = rows[-1].idx
+            self._calls.take_up(call, [(row.idx, row.payload, row.attempt, row.losses) for row in rows])
+            self.load_until(call, index, then)
+
+        self._store.read(lambda c: self._rows.inputs_of(c, call.id, call.loaded_to, WINDOW // 2), found)
+
+    def was_kept(self, call_id: str, then: Callable[[bool], None]) -> None:
+        """Whether a call was kept whole, which its caller may not have heard."""
+
+        def found(done: "Future[CallRow | None]") -> None:
+            row = done.result() if done.exception() is None else None
+            then(row is not None and row.inputs is not None and not row.cancelled.startswith(CUT))
+
+        self._store.read(lambda c: self._rows.find(c, call_id), found)
+
     def complete(self, call: Call, count: int, peer: Receiver, rid: int) -> None:
         """No more will come; its caller is told once all of it is kept, or that it isn't, and then it is taken back."""
 
@@ -148,6 +189,7 @@ class Durable:
     def _keep_ended(self) -> None:
         """All of one turn of the loop in one change."""
         ended, self._ended = self._ended, []
+        then_kept, self._then_kept = self._then_kept, []
 
         def kept(done: Future[int]) -> None:
             if done.exception() is not None:  # nothing is told twice: it stays in memory until it can be kept
@@ -158,11 +200,20 @@ class Durable:
                     call.retained.append(output.idx)
                 else:
                     call.outputs.pop(output.idx, None)
+            for callback in then_kept:
+                callback()
 
         def put() -> None:
             self._store.write(lambda c: self._rows.put_outputs(c, [output for _, output in ended]), kept)
 
         put()
+
+    def when_kept(self, callback: Callable[[], None]) -> None:
+        """Called once all that ended in this turn of the loop is kept."""
+        if self._ended:
+            self._then_kept.append(callback)
+        else:
+            callback()
 
     def over(self, call: Call) -> None:
         """All of its inputs have ended."""
@@ -268,6 +319,10 @@ class Durable:
         def found(done: "Future[tuple[CallRow | None, list[OutputRow]]]") -> None:
             try:
                 row, page = done.result()
+                if call is None and row is not None and row.finished_at is None and self._restored is not None:
+                    # It is not here yet, and soon will be.
+                    self._server.loop.call_later(SOON, self.collect, request, receiver)
+                    return
                 if row is None and call is None:
                     raise NotFoundError(
                         f"no spawned call {request.call_id[:100]} in a running app of this server, nor is one kept"
@@ -309,8 +364,9 @@ class Durable:
 
     # ---- after a restart ----
 
-    def restore(self) -> None:
-        """Go on with what the last server had not ended; apps are there already."""
+    def restore(self, then: Callable[[], None]) -> None:
+        """Go on with what the last server had not ended; apps are there already. ``then`` is called once all of it is here."""
+        self._restored = then
         self._restore_after(0)
         self._clean()
 
@@ -331,6 +387,9 @@ class Durable:
                 self._go_on_with(each)
             if done.result():
                 self._restore_after(done.result()[-1].row.number)
+            elif (then := self._restored) is not None:
+                self._restored = None
+                then()
 
         self._store.read(query, found)
 
@@ -342,7 +401,7 @@ class Durable:
             pool = function.pools[row.binding] = Pool(function, left.binding, self._server.lifecycle)
         reason = row.cancelled
         if row.inputs is None:
-            reason = "the call was cancelled: the server ended before it had all of it"
+            reason = CUT
         elif pool is None or function is None or function.spec.method(row.method) is None:
             reason = reason or f"the call was cancelled: {self._server.deployments.lacks(row.function_id)}"
         if reason or pool is None or row.inputs is None:
@@ -364,6 +423,7 @@ class Durable:
         now = self._server.lifecycle.clock.wall()
 
         def change(connection: "Connection") -> None:
+            self._rows.cancel(connection, row.id, reason)
             while self._rows.end_waiting(connection, row.id, -1, STEP, Status.CANCELLED, reason):
                 pass
             self._rows.end_inputs(connection, row.id, self._rows.progress_of(connection, row.id).ended)

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from greenroom.model.container_state import ContainerEvent, ContainerState
 from greenroom.model.settings import Settings
-from greenroom.server.calls import Calls, Input
+from greenroom.server.call import Input
+from greenroom.server.calls import Calls
 from greenroom.server.clock import Clock
 from greenroom.server.containers import Container, Containers
 from greenroom.server.machine import Machine
@@ -59,6 +60,8 @@ class Lifecycle:
         """Called with a line that whoever waits for a container should read."""
         self.can_start: Callable[[Container], bool] = lambda container: True
         """Whether the image and the secrets that a container needs are there; until then it stays PENDING."""
+        self.came: Callable[[Container, list[int]], None] = lambda container, seqs: None
+        """Called with the numbers of inputs that a container which may outlive this server has ended."""
         self._loop = asyncio.get_running_loop()
 
     # ---- beginning ----
@@ -115,6 +118,33 @@ class Lifecycle:
         if not container.running:
             container.pool.became_idle()
 
+    def await_return(self, container: Container, seconds: float, late: Callable[[], None]) -> None:
+        """The last server had it: it is to say what it runs, within that time."""
+        container.pool.containers.append(container)
+        self.containers.change(container, E.PLACED, "the last server had it")
+        container.arm(self.clock.call_later(seconds, late))
+
+    def came_back(self, container: Container) -> None:
+        """It has said what it runs."""
+        container.returning = False
+        container.imported = True
+        self.containers.change(container, E.ENTERED, "it outlived its server")
+        if container.running:
+            container.progress_at = self._loop.time()
+            self.containers.change(container, E.INPUT_STARTED)
+            self.watch_inputs(container)
+        self.place()
+        container.pool.dispatch()
+        container.pool.scale()
+        if not container.running:
+            container.pool.became_idle()
+
+    def not_back(self, container: Container) -> None:
+        """It ends by itself, or has."""
+        if container.live and container.state is not S.EXITING:
+            self.containers.change(container, E.FAULT, "it did not come back to the server after its own")
+            self._expect_end(container)
+
     def _startup_expired(self, container: Container) -> None:
         limit = container.pool.function.spec.startup_timeout
         name = container.pool.function.spec.name
@@ -149,6 +179,8 @@ class Lifecycle:
         if results:
             running = container.running
             self.calls.results([(running.pop(seq), status, payload) for seq, status, payload in results])
+            if container.outlives:
+                self.came(container, [seq for seq, _, _ in results])
             container.pool.took_results(container, len(results))
         if container.pool.function.spec.single_use and container.inputs_done:
             self.stop(container, "single use")
@@ -278,8 +310,7 @@ class Lifecycle:
             self._settle(container)
             return
         if before is S.STARTING:
-            # No user code has run: nothing is owed.
-            self.kill(container)
+            self._end_start(container)
             return
         if before is S.ENTERING:
             self._tell_to_stop(container)
@@ -296,6 +327,12 @@ class Lifecycle:
         else:
             limit = container.pool.function.spec.timeout + SLACK
             container.arm(self.clock.call_later(limit, lambda: self._drain_expired(container)))
+
+    def _end_start(self, container: Container) -> None:
+        if container.returning:
+            self._expect_end(container)  # it will be told that it is not wanted, and owes its exit hooks
+        else:
+            self.kill(container)  # no user code has run: nothing is owed
 
     def _cancel_inputs(self, container: Container, doom: str) -> None:
         """Interrupt what a draining container runs."""
@@ -358,7 +395,7 @@ class Lifecycle:
         if before is S.PENDING:
             self._settle(container)
         elif before is S.STARTING:
-            self.kill(container)
+            self._end_start(container)
         else:
             self._tell_to_stop(container)
             self._expect_end(container)

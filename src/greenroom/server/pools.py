@@ -21,7 +21,7 @@ from greenroom.wire.payload import INLINE_ONLY, Payload
 
 if TYPE_CHECKING:
     from greenroom.server.apps import App
-    from greenroom.server.calls import Input
+    from greenroom.server.call import Input
     from greenroom.server.lifecycle import Lifecycle
 
 SCALE_INTERVAL = 0.1

@@ -7,11 +7,14 @@ import sys
 from greenroom.model.settings import own_environment
 
 
-def spawn_worker(home: str, run: str, lock: int, settings: dict[str, str] | None = None) -> tuple[socket.socket, int]:
+def spawn_worker(
+    home: str, run: str, lock: int, settings: dict[str, str] | None = None, *, stays: bool = False
+) -> tuple[socket.socket, int]:
     """Start a worker in a session of its own; our end of the socket pair to it, and its process id.
 
     ``lock``: descriptor of the run directory's lock, which the worker holds too, while there is anything to clear up.
-    ``settings``: environment variables beside this process's own.
+    ``settings``: environment variables beside this process's own. ``stays``: its server does; should that die, the next one
+    has its containers.
     """
     ours, theirs = socket.socketpair()
     with theirs:
@@ -31,6 +34,7 @@ def spawn_worker(home: str, run: str, lock: int, settings: dict[str, str] | None
             run,
             "--lock",
             str(lock),
+            *(["--stays"] if stays else []),
         ]
         os.set_inheritable(lock, True)
         pid = os.posix_spawn(

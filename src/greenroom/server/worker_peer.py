@@ -40,6 +40,7 @@ class WorkerPeer:
         spec = function.spec
         settings = server.settings
         made = server.images.made(function.app, spec.image) if spec.image else {}
+        returns = server.returns
         begin = {
             "container_id": container.id,
             "token": container.token,
@@ -51,6 +52,7 @@ class WorkerPeer:
             "cancel_grace": settings.cancel_grace,
             "max_payload": settings.max_payload,
             "inline_limit": settings.inline_limit,
+            "reconnect": returns.window if returns is not None and returns.starts(container) else 0.0,
         }
         environment, container.environment = container.environment, None
         if environment is None:
@@ -68,9 +70,9 @@ class WorkerPeer:
         """SIGKILL a container unless it is gone by then."""
         self.connection.send(m.SignalContainer(container.id, "watch", seconds))
 
-    def adopt(self, containers: list[Container]) -> None:
-        """Take over what the worker before this one left."""
-        self.connection.send(m.Adopt([[c.id, c.log_bytes] for c in containers]))
+    def adopt(self, containers: list[Container], patience: float = 0.0) -> None:
+        """Take over what the worker before this one left. ``patience``: seconds that others have to end by themselves."""
+        self.connection.send(m.Adopt([[c.id, c.log_bytes] for c in containers], patience))
 
     # ---- what it says ----
 

@@ -16,6 +16,8 @@ class Inside(NamedTuple):
     token: str
     main_module: str
     """The name under which the program's ``__main__`` is imported here; ``""``: under its own."""
+    outlives: bool = False
+    """It goes on without its server, until the next one is there."""
 
 
 class Own(NamedTuple):

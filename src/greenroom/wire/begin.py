@@ -2,12 +2,35 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from greenroom.model.errors import ProtocolError
 from greenroom.wire.frames import PREFIX, FrameDecoder, encode_frame
-from greenroom.wire.messages import Begin
 from greenroom.wire.payload import Descriptor, Payload
-from greenroom.wire.schema import decode_header, encode_header
+from greenroom.wire.schema import decode_header, encode_header, message
+
+
+@message
+class Begin(NamedTuple):
+    """What an agent is to be. Payloads: definition, binding."""
+
+    container_id: str
+    token: str
+    socket: str
+    app_id: str
+    spec: dict[str, Any]
+    """A ``FunctionSpec`` without its environment."""
+    code: str
+    """Directory of the source bundle; ``""``: none."""
+    exit_grace: float
+    cancel_grace: float
+    max_payload: int
+    inline_limit: int
+    sizes: list[int]
+    reconnect: float = 0.0
+    """Seconds for which it goes on without its server, and looks for the next one; 0: it ends at once."""
+    job: dict[str, Any] = {}
+    """A step of an image that it is to make, and nothing else: see ``agent/build.py``."""
 
 
 def write_begin(begin: Begin, payloads: Sequence[Payload]) -> int:

@@ -197,6 +197,8 @@ class Call(NamedTuple):
     binding: str
     shape: str
     sizes: list[int]
+    again: int = -1
+    """Of a call that was on its way when the server before this one died: how many of its outputs have come."""
 
 
 @message
@@ -299,6 +301,8 @@ class Adopt(NamedTuple):
     """To a new worker: containers of its predecessor, ``[[container_id, bytes of log already had], …]``; all others go."""
 
     containers: list[list[Any]]
+    patience: float = 0.0
+    """Seconds that the others have to end by themselves, before they are killed."""
 
 
 @message
@@ -331,30 +335,6 @@ class ContainerEnded(NamedTuple):
     begun: int = -1
     finished: list[int] = []
     sizes: list[int] = []
-
-
-# ---- worker → agent, in a file ----
-
-
-@message
-class Begin(NamedTuple):
-    """What an agent is to be. Payloads: definition, binding."""
-
-    container_id: str
-    token: str
-    socket: str
-    app_id: str
-    spec: dict[str, Any]
-    """A ``FunctionSpec`` without its environment."""
-    code: str
-    """Directory of the source bundle; ``""``: none."""
-    exit_grace: float
-    cancel_grace: float
-    max_payload: int
-    inline_limit: int
-    sizes: list[int]
-    job: dict[str, Any] = {}
-    """A step of an image that it is to make, and nothing else: see ``agent/build.py``."""
 
 
 # ---- server ↔ agent ----

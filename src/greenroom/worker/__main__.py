@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--lock", type=int, required=True, help="held, so that nobody else clears up while we live")
+    parser.add_argument("--stays", action="store_true", help="when the server dies, the next one has the containers")
     options = parser.parse_args()
     os.set_inheritable(options.lock, False)
     os.chdir("/")  # the client's directory may go, and must not be kept from going
@@ -34,7 +35,8 @@ def main() -> None:
     async def work() -> None:
         sock = socket.socket(fileno=options.fd)
         sock.set_inheritable(False)
-        await Worker(sock, options.home, options.run, settings_from_environment()).finished
+        lock = options.lock if options.stays else -1
+        await Worker(sock, options.home, options.run, settings_from_environment(), lock).finished
         # Everything is released; threads that still sweep need not be waited for.
         sys.stdout.flush()
         sys.stderr.flush()

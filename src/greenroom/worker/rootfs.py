@@ -17,8 +17,8 @@ from greenroom.worker.merging import directory_in, each_of, merge
 from greenroom.worker.sandbox.base import Making, Stack
 from greenroom.worker.toolbox import Toolbox
 
-SOCKET = "/run/greenroom.sock"
-"""Where a container finds the server's socket."""
+SOCKET = "/run/greenroom/server.sock"
+"""Where a container finds the server's socket; its directory is bound, so that the next server's appears there too."""
 NOT_OF_IMAGES = ("hosts", "hostname", "resolv.conf")
 """Files of ``/etc`` that are each container's own."""
 DRAFT = "base"
@@ -45,8 +45,8 @@ class Ground(NamedTuple):
     image: HostImage
     owner: int
     """The host's user that is a container's root."""
-    socket: str
-    """The server's, on the host."""
+    door: str
+    """Directory of the host with the server's socket in it, and nothing else."""
     shared: list[str]
     """Directories of the host that every container finds, writable, at their own paths."""
     layers: Path
@@ -203,7 +203,7 @@ class RootFilesystem:
         for path in self._ground.shared:
             yield _Bound(path, path, mounts.NOSUID | mounts.NODEV)
         if self._making is None:
-            yield _Bound(self._ground.socket, SOCKET, mounts.NOSUID | mounts.NODEV)
+            yield _Bound(self._ground.door, os.path.dirname(SOCKET), flags)
 
     def show_files(self, files: dict[str, str]) -> None:
         """Let files of the host appear, writable, at paths of the container; raises OSError."""

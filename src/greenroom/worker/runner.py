@@ -156,6 +156,22 @@ class Runner:
             os.close(self._pidfd)
             self._pidfd = -1
 
+    @guarded
+    def leave(self) -> None:
+        """Let go of it as it is: another worker takes it over."""
+        self._over = self._told = True
+        self._unfollow()
+        for timer in (self._timer, self._flush):
+            if timer is not None:
+                timer.cancel()
+        if self._unwatch is not None:
+            self._unwatch()
+        if self._held.has_output:
+            self._held.output.release()
+        if self._held.ledger >= 0:
+            os.close(self._held.ledger)
+            self._held.ledger = -1
+
     # ---- living ----
 
     def _send_log(self, data: bytes) -> None:

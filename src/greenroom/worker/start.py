@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from greenroom.model.errors import ExecutionError
 from greenroom.model.image import MadeImage
 from greenroom.model.spec import Limits
-from greenroom.wire.begin import write_begin
+from greenroom.wire.begin import Begin, write_begin
 from greenroom.wire.ledger import make_ledger
-from greenroom.wire.messages import Begin, StartContainer
+from greenroom.wire.messages import StartContainer
 from greenroom.wire.payload import INLINE_ONLY, Payload
 from greenroom.worker.guard import guarded
 from greenroom.worker.held import Held
@@ -108,7 +108,7 @@ class Start:
             output=scratch.output,
             asked=self._message.environment,
             code=code,
-            backstop=backstop(place.settings) if place.making is None else UNMADE,
+            backstop=backstop(place.settings) + self._message.begin["reconnect"] if place.making is None else UNMADE,
             limits=Limits(*self._message.limits),
             stack=Stack(image.layers, image.config, bound),
             making=place.making,

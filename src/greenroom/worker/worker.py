@@ -1,6 +1,7 @@
 """The worker as a whole: what the server says, and the end."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import sys
@@ -29,6 +30,8 @@ from greenroom.worker.sandbox.choose import choose
 from greenroom.worker.sweep import sweep
 from greenroom.worker.watch import FileWatch
 
+LOOK = 0.5
+"""Seconds between two looks for the server that has the containers next."""
 FORCED = 3600.0
 """Seconds after which a layer that is made anew each time, and that nobody uses, is removed."""
 
@@ -36,7 +39,8 @@ FORCED = 3600.0
 class Worker:
     """One worker. Must be made on a running loop."""
 
-    def __init__(self, sock: socket.socket, home: Path, run: Path, settings: Settings) -> None:
+    def __init__(self, sock: socket.socket, home: Path, run: Path, settings: Settings, lock: int = -1) -> None:
+        """``lock``: of the run directory of a server that stays: should it die, the next one may have it, and the containers."""
         self.run = run
         self.logs = home / "logs"
         self.settings = settings
@@ -57,6 +61,9 @@ class Worker:
         """Containers that made layers for the worker before this one."""
         self._ending = False
         self._abandoned = False
+        self._lock = lock
+        self._left_until = 0.0
+        self._handed_over = False
         self._connection = LoopConnection(sock, Turn(loop), self._on_message, self._on_closed)
         self._handlers: dict[type, Callable[[Any, list[Payload]], None]] = {
             m.StartContainer: self._start,
@@ -115,7 +122,10 @@ class Worker:
                 del self._runners[container_id]
                 self.send(m.ContainerEnded(container_id, LOST, False))
         for stray in self._find_strays():
-            stray.kill()
+            if message.patience and stray.container_id not in self._left_building:
+                stray.kill_after(message.patience)
+            else:
+                stray.kill()
 
     def _find_strays(self) -> list[Runner]:
         """Look after containers of this run that nobody has told of; those that haven't ended by now."""
@@ -163,8 +173,47 @@ class Worker:
         """The server has gone. Containers notice by themselves; what they leave is ours to clear."""
         if self._ending:
             return
-        self._ending = self._abandoned = True
+        self._ending = True
         self._close_builders()
+        if self._lock >= 0:
+            self._leave()
+        else:
+            self._abandon()
+
+    def _leave(self) -> None:
+        """Another server may come, with a worker of its own: containers are left as they are."""
+        for runner in self._runners.values():
+            runner.leave()
+        self._left_until = self._loop.time() + self.settings.reconnect_window
+        self._look_for_successor()
+
+    def _look_for_successor(self) -> None:
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        if self._loop.time() < self._left_until:
+            self._loop.call_later(LOOK, self._see_successor)
+        else:
+            self._see_successor()
+
+    def _see_successor(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            theirs = os.stat(self.run / "lock").st_ino != os.fstat(self._lock).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            theirs = True
+        if theirs:  # somebody has it, or has cleared it up
+            self._handed_over = True
+            self._runners.clear()
+            self._maybe_finish()
+            return
+        if self._loop.time() < self._left_until:
+            self._look_for_successor()
+            return
+        self._runners.clear()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """No other server has come: containers end by themselves, and what they leave is cleared up."""
+        self._abandoned = True
         self._find_strays()  # of a worker before this one, which the server had no time to tell of
         for runner in list(self._runners.values()):
             runner.kill_after(backstop(self.settings))
@@ -175,7 +224,7 @@ class Worker:
             return
         if self._abandoned:
             remove_tree(self.run)
-        self.sandboxes.close()
+        self.sandboxes.close(handed_over=self._handed_over)
         self.files.close()
         self._connection.close()
         self.finished.set_result(None)

@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.ids import new_id
-from greenroom.server.calls import Call
+from greenroom.server.call import Call, Input
 from greenroom.wire.messages import AddCredit, Outputs, Status
 from greenroom.wire.payload import Payload, in_memory
 from greenroom.wire.web_messages import WINDOW, WebIn, WebOut, cost, pack, unpack
 
 if TYPE_CHECKING:
-    from greenroom.server.calls import Calls, Input
+    from greenroom.server.calls import Calls
     from greenroom.server.pools import Pool
 
 Event = MutableMapping[str, Any]

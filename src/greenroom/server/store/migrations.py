@@ -80,7 +80,14 @@ CREATE TRIGGER outputs_gone AFTER DELETE ON outputs WHEN old.large IS NOT NULL B
     DELETE FROM parts WHERE payload = old.large; END;
 """
 
-MIGRATIONS: tuple[str, ...] = (f"PRAGMA application_id = {APPLICATION}; {_TABLES}",)
+_CONTAINERS = """
+CREATE TABLE containers (
+    id TEXT NOT NULL PRIMARY KEY, token TEXT NOT NULL, app TEXT NOT NULL, app_id TEXT NOT NULL, function_id TEXT NOT NULL,
+    binding TEXT NOT NULL, arguments BLOB NOT NULL, created_at REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (f"PRAGMA application_id = {APPLICATION}; {_TABLES}", _CONTAINERS)
 VERSION = len(MIGRATIONS)
 """Of the tables that this Greenroom works with."""
 

@@ -213,8 +213,8 @@ class Sandboxes(Protocol):
     def socket(self, path: str) -> str:
         """Where a container finds the server's socket."""
 
-    def close(self) -> None:
-        """The worker ends."""
+    def close(self, *, handed_over: bool = False) -> None:
+        """The worker ends. ``handed_over``: another one of the same run has what is left."""
 
 
 def interpreter() -> dict[str, str]:

@@ -75,11 +75,10 @@ class OciSandboxes(OciImages):
         image = look(home)
         owner = id_range(home) if runtime.user_namespace else 0
         image.lay(host, owner)
-        server = run / "server.sock"
-        server.chmod(0o666)  # in a directory that is ours alone; a container is given this and nothing beside it
+        door = _open_door(run)
         shared = [path for path in settings.shared_dirs.split(":") if path]
         toolbox = Toolbox(image, BASE / "agent")
-        self.ground = Ground(BASE, host, scratch, image, owner, str(server), shared, layers, toolbox)
+        self.ground = Ground(BASE, host, scratch, image, owner, str(door), shared, layers, toolbox)
         self.seccomp = filters(CAPABILITIES)
         program = cached_program(self.seccomp, home / "cache") if runtime.name.startswith("crun") else None
         self.seccomp_program = base64.b64encode(program).decode() if program is not None else ""
@@ -142,13 +141,13 @@ class OciSandboxes(OciImages):
         """The one thing of the server's that it sees."""
         return SOCKET
 
-    def close(self) -> None:
-        """The mounts go with this process."""
+    def close(self, *, handed_over: bool = False) -> None:
+        """The mounts go with this process; the control groups too, but for those that another worker has now."""
         if self._launcher is not None:
             self.drop(self._launcher)
         if self.memory_events is not None:
             self.memory_events.close()
-        if self.cgroups is not None:
+        if self.cgroups is not None and not handed_over:
             self.cgroups.close()
 
 
@@ -313,6 +312,19 @@ class OciSandbox:
             self._cgroup.release()
         self._root.release()
         shutil.rmtree(BASE / "state" / self._container_id, ignore_errors=True)
+
+
+def _open_door(run: Path) -> Path:
+    """A directory with the server's socket in it: what containers are given of the run directory, which is ours alone. Those that
+    outlive their server find the next one's there."""
+    door = run / "door"
+    door.mkdir(mode=0o755, exist_ok=True)
+    (run / "server.sock").chmod(0o666)
+    new = run / "door.new"
+    new.unlink(missing_ok=True)
+    new.hardlink_to(run / "server.sock")
+    new.rename(door / "server.sock")
+    return door
 
 
 def _adopt_what_runtimes_leave() -> None:

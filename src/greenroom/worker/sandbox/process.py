@@ -154,7 +154,7 @@ class ProcessSandboxes:
         """Where it is."""
         return path
 
-    def close(self) -> None:
+    def close(self, *, handed_over: bool = False) -> None:
         """Nothing to do."""
 
 

@@ -1,0 +1,180 @@
+"""Containers, and callers that wait, outlive a killed server: the next one has them, and nothing that runs is run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_deploy import Stays
+from tests.conftest import Need, assert_nothing_left, wait_for
+from tests.e2e.programs import environment, run, write
+
+PROGRAM = """
+    import os
+    import time
+
+    import greenroom
+
+    app = greenroom.App("lasting")
+
+
+    def note(name, x):
+        with open(f"MARKS/{name}", "a") as file:
+            file.write(f"{x}\\n")
+
+
+    @app.cls(max_containers=2, scaledown_window=60)
+    class Worker:
+        @greenroom.enter()
+        def start(self):
+            self.number = 0
+            note("entered", os.getpid())
+
+        @greenroom.method()
+        def wait_for(self, name):
+            note("ran", name)
+            while not os.path.exists(f"MARKS/{name}"):
+                time.sleep(0.01)
+            self.number += 1
+            return name, self.number
+
+        @greenroom.method()
+        def quick(self, x):
+            note("quick", x)
+            time.sleep(0.002)
+            return x * x
+
+        @greenroom.exit()
+        def end(self):
+            note("left", os.getpid())
+"""
+CALLER = """
+import sys
+import greenroom
+
+Worker = greenroom.Cls.from_name("lasting", "Worker")
+exec(sys.argv[1])
+"""
+
+
+WAIT = """
+call = greenroom.FunctionCall.from_id("ID")
+try:
+    call.get(timeout=0.01)
+except greenroom.TimeoutError:
+    print("waits", flush=True)
+print(call.get(timeout=60))
+"""
+
+
+class Caller:
+    """A program that calls, and that goes on when the server dies."""
+
+    def __init__(self, text: str) -> None:
+        command = [sys.executable, "-c", CALLER, text]
+        self.process = subprocess.Popen(
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def output(self) -> str:
+        said, error = self.process.communicate(timeout=90)
+        assert self.process.returncode == 0, error
+        return said.strip()
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+@pytest.fixture(params=["process", "oci"])
+def stays(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Stays:
+    if request.param == "oci":
+        Need.runtime("crun")
+    found = Stays(home, tmp_path, request.param)
+    request.addfinalizer(lambda: found.end(signal.SIGKILL))
+    text = PROGRAM.replace("MARKS", str(tmp_path))
+    done = run("deploy", str(write(tmp_path, text, "program.py")))
+    assert done.returncode == 0, done.stderr
+    return found
+
+
+def kill(stays: Stays) -> None:
+    stays.process.kill()
+    stays.process.wait()
+
+
+def test_what_runs_goes_on_and_is_not_run_again(stays, home, tmp_path):
+    remote = Caller("print(Worker().wait_for.remote('a'))")
+    spawned = Caller("print(Worker().wait_for.spawn('b').object_id)").output()
+    wait_for(lambda: sorted(lines(tmp_path / "ran")) == ["a", "b"], what="both run")
+    waits = Caller(WAIT.replace("ID", spawned))
+    assert waits.process.stdout.readline() == "waits\n"
+    kill(stays)
+    stays.start()
+    for name in "ab":
+        (tmp_path / name).touch()
+    assert remote.output() == "('a', 1)"
+    assert waits.output() == "('b', 1)"
+    # Its containers are the same, with what they had in memory.
+    (tmp_path / "c").touch()
+    assert Caller("print(Worker().wait_for.remote('c'))").output() == "('c', 2)"
+    assert sorted(lines(tmp_path / "ran")) == ["a", "b", "c"]
+    assert len(lines(tmp_path / "entered")) == 2
+    assert lines(tmp_path / "left") == []
+    records = json.loads(run("container", "list", "--json").stdout)
+    assert {record["state"] for record in records} == {"IDLE"}
+    assert stays.end() == 0
+    assert sorted(lines(tmp_path / "left")) == sorted(lines(tmp_path / "entered"))
+    assert_nothing_left(home)
+
+
+def test_what_ends_while_there_is_no_server_is_told_to_the_next(stays, tmp_path):
+    remote = Caller("print(Worker().wait_for.remote('a'))")
+    spawned = Caller("print(Worker().wait_for.spawn('b').object_id)").output()
+    wait_for(lambda: sorted(lines(tmp_path / "ran")) == ["a", "b"], what="both run")
+    kill(stays)
+    for name in "ab":
+        (tmp_path / name).touch()
+    stays.start()
+    assert remote.output() == "('a', 1)"
+    get = f"print(greenroom.FunctionCall.from_id({spawned!r}).get(timeout=60))"
+    assert Caller(get).output() == "('b', 1)"
+    assert sorted(lines(tmp_path / "ran")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "print(sum(Worker().quick.map(range(COUNT))))",
+        "print(sum(Worker().quick.map(iter(range(COUNT)))))",
+        "print(sum(Worker().quick.map(range(COUNT), order_outputs=False)))",
+        "import asyncio\n"
+        "async def main(): return sum([value async for value in Worker().quick.map.aio(range(COUNT))])\n"
+        "print(asyncio.run(main()))",
+    ],
+    ids=["list", "iterator", "unordered", "async"],
+)
+def test_a_map_goes_on_through_two_deaths(stays, tmp_path, text):
+    count = 3000
+    caller = Caller(text.replace("COUNT", str(count)))
+    for part in (600, 1500):
+        wait_for(lambda part=part: len(lines(tmp_path / "quick")) > part, what="some of it has run")
+        kill(stays)
+        stays.start()
+    assert caller.output() == str(sum(x * x for x in range(count)))
+    assert sorted(map(int, lines(tmp_path / "quick"))) == list(range(count))  # each once
+
+
+def test_without_another_server_they_end_in_order_after_the_window(stays, home, tmp_path):
+    remote = Caller("print(Worker().wait_for.remote('a'))")
+    wait_for(lambda: lines(tmp_path / "ran") == ["a"], what="it runs")
+    remote.process.kill()
+    remote.process.communicate()
+    kill(stays)
+    wait_for(lambda: lines(tmp_path / "left") == lines(tmp_path / "entered"), timeout=60, what="its exit hook has run")
+    wait_for(lambda: not list((home / "run").iterdir()), timeout=60, what="all of it is cleared up")
+    assert_nothing_left(home)
