@@ -14,7 +14,7 @@ import pytest
 
 from greenroom.model.spec import FunctionSpec, MethodSpec
 from greenroom.wire import messages as m
-from greenroom.wire.begin import write_begin
+from greenroom.wire.begin import Begin, write_begin
 from greenroom.wire.connection import BlockingConnection
 from greenroom.wire.ledger import make_ledger
 from tests.conftest import wait_for
@@ -60,7 +60,7 @@ class Pair:
             batch_size=batch_size,
         )
         begin = write_begin(
-            m.Begin(
+            Begin(
                 container_id="ta-1",
                 token="t",
                 socket=str(self.run / "server.sock"),

@@ -1,10 +1,10 @@
 """Containers, and callers that wait, outlive a killed server: the next one has them, and nothing that runs is run again."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -91,15 +91,18 @@ def lines(path: Path) -> list[str]:
 
 
 @pytest.fixture(params=["process", "oci"])
-def stays(request: pytest.FixtureRequest, home: Path, tmp_path: Path) -> Stays:
+def stays(
+    request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stays]:
     if request.param == "oci":
         Need.runtime("crun")
+    monkeypatch.setenv("GREENROOM_RECONNECT_WINDOW", "4")
     found = Stays(home, tmp_path, request.param)
-    request.addfinalizer(lambda: found.end(signal.SIGKILL))
     text = PROGRAM.replace("MARKS", str(tmp_path))
     done = run("deploy", str(write(tmp_path, text, "program.py")))
     assert done.returncode == 0, done.stderr
-    return found
+    yield found
+    found.end(signal.SIGKILL)
 
 
 def kill(stays: Stays) -> None:
@@ -152,9 +155,11 @@ def test_what_ends_while_there_is_no_server_is_told_to_the_next(stays, tmp_path)
         "print(sum(Worker().quick.map(range(COUNT))))",
         "print(sum(Worker().quick.map(iter(range(COUNT)))))",
         "print(sum(Worker().quick.map(range(COUNT), order_outputs=False)))",
-        "import asyncio\n"
-        "async def main(): return sum([value async for value in Worker().quick.map.aio(range(COUNT))])\n"
-        "print(asyncio.run(main()))",
+        """
+import asyncio
+async def main(): return sum([value async for value in Worker().quick.map.aio(range(COUNT))])
+print(asyncio.run(main()))
+""",
     ],
     ids=["list", "iterator", "unordered", "async"],
 )

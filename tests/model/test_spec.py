@@ -19,7 +19,10 @@ specs = st.builds(
     environment=st.dictionaries(st.text(), st.text()),
     schedule=st.sampled_from([{}, Period(1, 2.0)._asdict(), Cron("* * * * *", "UTC")._asdict()]),
     secrets=st.lists(st.tuples(st.text(), st.lists(st.text()), st.dictionaries(st.text(), st.text())).map(list)),
-    **{name: st.floats(0, 1e6) for name in ("timeout", "startup_timeout", "scaledown_window", "cpu", "cpu_limit")},
+    **{
+        name: st.floats(0, 1e6)
+        for name in ("timeout", "startup_timeout", "scaledown_window", "cpu", "cpu_limit", "batch_wait")
+    },
 )
 
 

@@ -18,20 +18,20 @@ for found in pkgutil.iter_modules(greenroom.wire.__path__):
 
 CALLER, AGENT, CLIENT = "caller", "agent", "client"
 """A container that calls, on a connection of its own; a container's data connection; a program."""
-CALLS = {"Bind", "Call", "CancelCall", "Collect", "Credit", "EndInputs", "Inputs", "WhereServed"}
+CALLS = {"Bind", "Call", "CancelCall", "Collect", "Credit", "EndInputs", "Inputs", "WasKept", "WhereServed"}
 PROGRAMS = {
     "BuildImage", "CreateApp", "CreateVersion", "DefineFunction", "DeleteSecret", "Deploy", "EnterContainer", "FollowApp",
     "HasBundle", "ListApps", "ListContainers", "ListSecrets", "ListVersions", "Lookup", "PutBundle", "PutSecret", "Rollback",
     "GetStats", "Shutdown", "StopApp", "StopContainer", "StopDeployed", "TakeOver", "UpdateAutoscaler",
 }  # fmt: skip
 AGENTS = {
-    "Entered", "Exited", "Exiting", "HookDone", "Results", "Returned", "StartFailed", "Stuck", "WebOut", "WebTaken", "Yielded"
+    "Entered", "Exited", "Exiting", "HookDone", "Results", "Returned", "Returning", "StartFailed", "Stuck", "WebOut", "WebTaken", "Yielded"
 }  # fmt: skip
 NOBODY = {
     # The server's own, and what workers say on the socket pair that they were born with.
     "AddCredit", "Adopt", "Begin", "ContainerChanged", "ContainerEnded", "ContainerLog", "ContainerStarted", "Done", "DropImage",
-    "Failed", "ImageLog", "ImageMade", "ImageStep", "Interrupt", "Log", "MakeImage", "Notice", "Outputs", "Refused", "Requested",
-    "Revoke", "Run", "SignalContainer", "StartContainer", "Stop", "Values", "WebIn", "Welcome", "WorkerReady",
+    "Failed", "ImageLog", "ImageMade", "ImageStep", "Interrupt", "Kept", "Log", "MakeImage", "Notice", "Outputs", "Refused", "Requested",
+    "Resume", "Revoke", "Run", "SignalContainer", "StartContainer", "Stop", "Values", "WebIn", "Welcome", "WorkerReady",
     "Hello",  # once, as the first
 }  # fmt: skip
 MAY = {

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from greenroom.agent.boundary import MainThread, Task, UserCode, keep_to_this_process
+from greenroom.agent.boundary import MainThread, Task, UserCode
 from greenroom.agent.outbox import Outbox
+from greenroom.agent.reconnecting import Reconnecting
 from greenroom.model.errors import ConnectionError, InputCancellation
 from greenroom.model.spec import FunctionSpec
 from greenroom.usercode.context import current_input
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from greenroom.agent.control import Control
-    from greenroom.agent.returning import Unkept
     from greenroom.agent.web import Web
-    from greenroom.wire.returning_messages import Returning
 
 CREDIT = 256
 """Values that a generator may be ahead of its caller."""
@@ -53,13 +52,7 @@ class Item(Task):
         """Wakes an asynchronous generator that waits for credit; from the control thread."""
 
 
-def _make_unkept() -> "Unkept":
-    from greenroom.agent.returning import Unkept
-
-    return Unkept()
-
-
-class Agent:
+class Agent(Reconnecting):
     """One container's agent. The main thread serves; the control thread interrupts."""
 
     control: "Control"
@@ -81,15 +74,7 @@ class Agent:
         self.pending: deque[Item] = deque()
         """Inputs that have arrived and not begun."""
         self._ledger = ledger
-        self.unkept: Unkept | None = None if not begin.reconnect else _make_unkept()
-        """Where it may outlive its server."""
-        self._taking = data
-        """The connection that :meth:`take` gets the messages of."""
-        self._sealed = False
-        """Another server has been told what is here."""
-        self._changed = threading.Condition()
-        """Of ``data``: there is another, or there will be none."""
-        self._on_change: Callable[[], object] | None = None
+        super().__init__(begin, data)
         self.outbox = Outbox(data, ledger, self.pending, self.unkept)
         self.running: dict[int, Item] = {}
         """Inputs that have begun, and whose results have not left."""
@@ -175,78 +160,6 @@ class Agent:
             found = self._targets[method] = self.service.call_target(method)
         return found
 
-    # ---- another server ----
-
-    @property
-    def may_return(self) -> bool:
-        """Whether it goes on without its server, and looks for the next one."""
-        return self.unkept is not None and self.service is not None and self.startup is None and not self.stopping
-
-    def receive(self) -> tuple[Any, list[Payload]]:
-        """The next message of the data connection, this server's or the next one's; raises ``ConnectionError``."""
-        while True:
-            data = self._taking = self.data
-            try:
-                return data.receive()
-            except ConnectionError:
-                if self.unkept is None:
-                    raise
-                with self._changed:
-                    self._changed.wait_for(lambda: self.data is not data or self.control.abandoned)  # noqa: B023
-                if self.data is data:
-                    raise
-                data.close()
-
-    def takes_from(self, data: BlockingConnection) -> None:
-        """For who doesn't use :meth:`receive`: what :meth:`take` gets is of that connection."""
-        self._taking = data
-
-    def when_changed(self, callback: Callable[[], object]) -> None:
-        """For who can't wait in :meth:`receive`: called, from any thread, each time that ``data`` is another or will be none."""
-        self._on_change = callback
-
-    def announce(self) -> "Returning":
-        """What it has, for another server. What has not begun is given back, and no more of the last server's is taken."""
-        from greenroom.wire.returning_messages import Returning
-
-        assert self.unkept is not None
-        with self._lock:
-            self._sealed = True
-            self.unkept.forget([item.seq for item in self._drop_waiting()])
-            self._returned_ahead.clear()
-            self._cancelled_ahead.clear()
-            return Returning(list(self.unkept.given.values()), self._highest_seq + 1)
-
-    def go_on_with(self, data: BlockingConnection) -> None:
-        """That server has taken it back; raises ``ConnectionError``."""
-        assert self.unkept is not None
-        with self.outbox.held():
-            self.unkept.tell_results(data)
-            self.outbox.connection = data
-        with self._lock:
-            self.data, self._sealed = data, False
-        keep_to_this_process(data.sock)
-        self.tell_supervisor("stay\n")
-        self.connection_changed()
-
-    def kept(self, seqs: list[int]) -> None:
-        """These results are safe."""
-        if self.unkept is not None:
-            self.unkept.forget(seqs)
-
-    def connection_changed(self) -> None:
-        """Wake whoever waits for that."""
-        with self._changed:
-            self._changed.notify_all()
-        if self._on_change is not None:
-            self._on_change()
-
-    def _drop_waiting(self) -> list[Item]:
-        """What has not begun is not to; the lock is held."""
-        dropped = list(self._waiting())
-        self.pending.clear()
-        return dropped
-
     # ---- what arrives ----
 
     def take(self, message: Any, payloads: list[Payload]) -> None:
@@ -293,6 +206,12 @@ class Agent:
             self.running[item.seq] = item
             self._ledger.begin(item.seq)
             return item
+
+    def _drop_waiting(self) -> list[Item]:
+        """What has not begun is not to; the lock is held."""
+        dropped = list(self._waiting())
+        self.pending.clear()
+        return dropped
 
     def give_back(self, seqs: list[int]) -> list[int]:
         """Take back what has not begun, of these; on the control thread."""
