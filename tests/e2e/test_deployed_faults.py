@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import pairwise
+from math import inf
+from pathlib import Path
 
 import pytest
 
@@ -20,22 +23,36 @@ from tests.e2e.test_faults import pids_of
 
 LONG = os.environ.get("GREENROOM_TEST_FAULTS") == "long"
 CALLS, KILLS, PAUSE, PACE = (10_000, 60, 2.0, 0.005) if LONG else (400, 8, 1.0, 0.01)
+ENDS = 5.0
+"""Seconds by which a container must have ended after what it ran was begun elsewhere."""
 PROGRAM = """
+    import os
+    import time
     import greenroom
 
     app = greenroom.App("faults")
 
-    @app.function(max_containers=4, timeout=60)
-    def work(x):
-        with open("MARKS/ran", "a") as file:
-            file.write(f"{x}\\n")
-        return x * 3
+    def note(name, *what):
+        with open(f"MARKS/{name}", "a") as file:
+            print(*what, os.getppid(), time.time(), file=file)
+
+    @app.cls(max_containers=4, timeout=60)
+    class Work:
+        @greenroom.method()
+        def work(self, x):
+            note("ran", x)
+            time.sleep(x % 7 / 100)
+            return x * 3
+
+        @greenroom.exit()
+        def leave(self):
+            note("left")
 """
 SPAWNER = f"""
 import sys, time
 import greenroom
 
-work = greenroom.Function.from_name("faults", "work")
+work = greenroom.Cls.from_name("faults", "Work")().work
 for x in range({CALLS}):
     while True:
         try:
@@ -58,6 +75,11 @@ for line in sys.stdin:
 """
 
 
+def parent_of(pid: int) -> int:
+    """An agent's supervisor."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @pytest.mark.timeout(1500 if LONG else 120)
 def test_no_acknowledged_call_is_lost(home, tmp_path, request):
     seed = random.randrange(10**6)
@@ -67,6 +89,8 @@ def test_no_acknowledged_call_is_lost(home, tmp_path, request):
     text = PROGRAM.replace("MARKS", str(tmp_path))
     assert run("deploy", str(write(tmp_path, text, "program.py"))).returncode == 0
     killed: dict[str, int] = {}
+    gone: dict[int, float] = {}
+    """When each container ended, or was told to, by its supervisor."""
     with open(tmp_path / "acknowledged", "w") as output:
         spawner = subprocess.Popen([sys.executable, "-c", SPAWNER], stdout=output, env=environment())
         request.addfinalizer(spawner.kill)
@@ -76,8 +100,11 @@ def test_no_acknowledged_call_is_lost(home, tmp_path, request):
             found = [stays.process.pid] if victim == "server" else pids_of(home, victim)
             if not found:
                 continue  # none is there just now
-            with suppress(ProcessLookupError):
-                os.kill(chance.choice(found), signal.SIGKILL)
+            with suppress(ProcessLookupError, FileNotFoundError):
+                pid = chance.choice(found)
+                if victim in ("supervisor", "agent"):
+                    gone[pid if victim == "supervisor" else parent_of(pid)] = time.time()
+                os.kill(pid, signal.SIGKILL)
             killed[victim] = killed.get(victim, 0) + 1
             if victim == "server":
                 stays.process.wait()
@@ -90,14 +117,24 @@ def test_no_acknowledged_call_is_lost(home, tmp_path, request):
     found = dict(line.split(" is ") for line in done.stdout.splitlines())
     right = {x for x, result in found.items() if result == str(int(x) * 3)}
     others = {x: result for x, result in found.items() if x not in right}
-    ran = (tmp_path / "ran").read_text().split()
+    for line in (tmp_path / "left").read_text().splitlines() if (tmp_path / "left").exists() else ():
+        supervisor, at = line.split()
+        gone.setdefault(int(supervisor), float(at))
+    runs: dict[str, list[tuple[int, float]]] = {}
+    for line in (tmp_path / "ran").read_text().splitlines():
+        x, supervisor, at = line.split()
+        runs.setdefault(x, []).append((int(supervisor), float(at)))
+    again = [(first, then) for each in runs.values() for first, then in pairwise(each)]
     print(
-        f"seed {seed}: {len(found)} calls, killed {killed}; {len(right)} results, {len(others)} errors, {len(ran)} runs"
+        f"seed {seed}: {len(found)} calls, killed {killed}; {len(right)} results, {len(others)} errors, "
+        f"{sum(map(len, runs.values()))} runs, {len(again)} of them second ones"
     )
+    # Nothing that a container ran is run again for as long as that container lives.
+    assert [(first, then) for first, then in again if gone.get(first[0], inf) > then[1] + ENDS] == []
     assert set(found) == {str(x) for x in range(CALLS)}
     assert set(others.values()) <= {"ContainerCrashed"}, others
     assert len(others) <= killed.get("agent", 0) + killed.get("supervisor", 0), others
-    assert right <= set(ran)
+    assert right <= set(runs)
     assert stays.end() == 0
     wait_for(lambda: not list((home / "run").iterdir()), what="all that died is cleared up")
     assert_nothing_left(home)
