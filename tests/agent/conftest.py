@@ -35,6 +35,8 @@ class Pair:
         backstop: float = 60.0,
         needs_loop: bool = False,
         batch_size: int = 0,
+        max_inputs: int = 1,
+        reconnect: float = 0.0,
     ) -> None:
         self.run = home / "run" / "test"
         self.directory = self.run / "containers" / "ta-1"
@@ -45,9 +47,7 @@ class Pair:
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         (home / "code").mkdir()
         (home / "code" / "program.py").write_text(source)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(self.run / "server.sock"))
-        self.listener.listen()
+        self.listen()
         spec = FunctionSpec(
             "fu-1",
             "ap-1",
@@ -58,6 +58,7 @@ class Pair:
             [MethodSpec("call", is_async=needs_loop)],
             needs_loop=needs_loop,
             batch_size=batch_size,
+            max_inputs=max_inputs,
         )
         begin = write_begin(
             Begin(
@@ -72,6 +73,7 @@ class Pair:
                 max_payload=1 << 30,
                 inline_limit=1 << 20,
                 sizes=[],
+                reconnect=reconnect,
             ),
             [b"", b""],
         )
@@ -96,23 +98,32 @@ class Pair:
         os.close(watch)
         self.agent: Agent | None = None
 
-    def connected(self) -> Agent:
-        """Both connections, and no word from us yet."""
-        self.listener.settimeout(30)
-        channels = {}
-        for _ in range(2):
-            connection = BlockingConnection(self.listener.accept()[0])
-            hello, _ = connection.receive(30)
-            channels[hello.channel] = connection
-        self.agent = Agent(channels["data"], channels["control"])
-        return self.agent
+    def listen(self) -> None:
+        """Be a server, the next one perhaps."""
+        (self.run / "server.sock").unlink(missing_ok=True)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.run / "server.sock"))
+        self.listener.listen()
+
+    def connected(self, count: int = 2) -> Agent:
+        """Its connections, and no word from us yet."""
+        return self._connections(count, None)
 
     def welcomed(self) -> Agent:
-        """The agent, which starts up now."""
-        agent = self.connected()
-        for connection in (agent.data, agent.control):
-            connection.send(m.Welcome("sv-test", 1 << 20, 1 << 30))
-        return agent
+        """The agent, which starts up now, or goes on."""
+        return self._connections(2, m.Welcome("sv-test", 1 << 20, 1 << 30))
+
+    def _connections(self, count: int, welcome: m.Welcome | None) -> Agent:
+        self.listener.settimeout(30)
+        channels = {}
+        for _ in range(count):
+            connection = BlockingConnection(self.listener.accept()[0])
+            hello, _ = connection.receive(30)
+            if welcome is not None:
+                connection.send(welcome)
+            channels[hello.channel] = connection
+        self.agent = Agent(channels.get("data", connection), channels.get("control", connection))
+        return self.agent
 
     def entered(self) -> Agent:
         agent = self.welcomed()
@@ -135,12 +146,14 @@ class Pair:
         os.close(self.worker)
         self.worker = -1
 
-    def server_dies(self) -> None:
+    def server_dies(self, *, lock: bool = True) -> None:
+        """``lock``: nobody is left who holds the run directory's."""
         self.listener.close()
         if self.agent is not None:
             self.agent.close()
-        os.close(self.lock)
-        self.lock = -1
+        if lock:
+            os.close(self.lock)
+            self.lock = -1
 
     def close(self) -> None:
         if self.lock >= 0:

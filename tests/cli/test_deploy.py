@@ -377,6 +377,6 @@ def test_a_unit_for_systemd_is_written_once(tmp_path, home, monkeypatch):
     assert f'Environment="GREENROOM_HOME={home}"\n' in printed
     command = next(line for line in printed.splitlines() if line.startswith("ExecStart=")).partition("=")[2]
     assert subprocess.run([*shlex.split(command), "--help"], capture_output=True, check=False).returncode == 0
-    assert "KillMode=mixed\nTimeoutStopSec=60\n" in printed
+    assert "KillMode=process\nTimeoutStopSec=60\n" in printed
     odd = run("server", "install", "--print", GREENROOM_HOME=f"{tmp_path}/a b%c").stdout
     assert f'Environment="GREENROOM_HOME={tmp_path}/a b%%c"\n' in odd

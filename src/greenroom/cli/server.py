@@ -72,8 +72,9 @@ After=network-online.target
 ExecStart={command}
 Environment={home}
 Restart=always
-# It ends its containers itself, so that their exit hooks run; and may take as long as that takes.
-KillMode=mixed
+# It ends its containers itself, so that their exit hooks run, and may take as long as that takes. Should it be killed, they go
+# on, and the one that is started next has them.
+KillMode=process
 TimeoutStopSec=60
 LimitNOFILE=65536
 

@@ -108,7 +108,9 @@ class Start:
             output=scratch.output,
             asked=self._message.environment,
             code=code,
-            backstop=backstop(place.settings) + self._message.begin["reconnect"] if place.making is None else UNMADE,
+            backstop=backstop(place.settings) + self._message.begin.get("reconnect", 0.0)
+            if place.making is None
+            else UNMADE,
             limits=Limits(*self._message.limits),
             stack=Stack(image.layers, image.config, bound),
             making=place.making,
