@@ -207,7 +207,7 @@ class Returns:
         """It says what it has; raises ProtocolError."""
         if container not in self._missing or container.state is not ContainerState.ENTERING:
             raise ProtocolError("it comes back, and was not away")
-        _check(container, message)
+        check(container, message)
         if self._ready:
             self._resume(container, message)
         else:
@@ -286,13 +286,14 @@ class Returns:
             self._server.lifecycle.calls.cancel(orphan.call, "its caller did not come back")
 
 
-def _check(container: "Container", message: Returning) -> None:
+def check(container: "Container", message: Returning) -> None:
+    """Whether it can be so; raises ProtocolError."""
     if message.next_seq < 0 or len(message.items) > MOST:
         raise ProtocolError("it comes back with what can't be")
     methods = {method.name for method in container.pool.function.spec.methods}
     seen: set[int] = set()
     for item in message.items:
-        if [type(part) for part in item] != [int, str, int, str, str]:
+        if type(item) is not list or [type(part) for part in item] != [int, str, int, str, str]:
             raise ProtocolError("an input that it has is no list of its number, call, index, method and shape")
         seq, call_id, index, method, shape = item
         if not 0 <= seq < message.next_seq or seq in seen or index < 0 or len(call_id) > MOST_CALL_ID:
