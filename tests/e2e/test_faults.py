@@ -72,13 +72,14 @@ PROGRAM = """
         time.sleep(60)
 """
 
-HELD_INTERPRETER = """\
+HELD_PYTHON = """\
 import os
 marks = os.environ["MARKS"]
 open(f"{marks}/starting-{os.environ['GREENROOM_CONTAINER_ID']}", "w").close()
 open(f"{marks}/never").close()
 """
-"""Python imports it before anything else of a container's; the pipe has no writer, so that it opens for nobody."""
+"""As ``sitecustomize`` Python imports it before anything else of a container's, as ``json`` the agent does; the pipe has no
+writer, so that it opens for nobody."""
 HELD_RUNTIME = """\
 #!/bin/sh
 case " $* " in
@@ -133,8 +134,8 @@ class Trial:
         seconds: float = 60.0,
         held: str = "",
     ) -> None:
-        """``held``: what is never over: the ``runtime``'s start of a container, or the ``interpreter``'s in it; or the wait
-        for ``memory``, which another container has taken."""
+        """``held``: what is never over: the ``runtime``'s start of a container, the ``interpreter``'s in it, or the ``agent``'s
+        after that; or the wait for ``memory``, which another container has taken."""
         self.home = home
         self.sandbox = sandbox
         self.marks = directory / "marks"
@@ -148,8 +149,9 @@ class Trial:
         elif held:
             os.mkfifo(self.marks / "never")
             (self.marks / "never").chmod(0o666)
-        if held == "interpreter":
-            (self.marks / "hold" / "sitecustomize.py").write_text(HELD_INTERPRETER)
+        if held in ("interpreter", "agent"):
+            name = "sitecustomize.py" if held == "interpreter" else "json.py"
+            (self.marks / "hold" / name).write_text(HELD_PYTHON)
         elif held == "runtime":
             extra["GREENROOM_RUNTIME"] = str(directory / "crun")
             (directory / "crun").write_text(HELD_RUNTIME.format(marks=self.marks))
@@ -256,9 +258,13 @@ def test_sigkill_while_pending(trial, home, victim):
     assert "no containers" in states()
 
 
-@pytest.mark.parametrize("victim", ["client", "server", "worker", "supervisor"])
-def test_sigkill_while_the_interpreter_starts(trial, home, victim):
-    one = trial(held="interpreter")
+@pytest.mark.parametrize(
+    ("held", "victim"),
+    [*(("interpreter", victim) for victim in ("client", "server", "worker", "supervisor")),
+     *(("agent", victim) for victim in ("worker", "supervisor", "agent"))],
+)  # fmt: skip
+def test_sigkill_while_a_container_starts(trial, home, held, victim):
+    one = trial(held=held)
     one.wait_marked("starting")
     wait_for(lambda: "STARTING" in states(), what="starting")
     one.kill(victim)
