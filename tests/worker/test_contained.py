@@ -40,6 +40,38 @@ def test_it_is_alone_on_a_root_of_its_own(contained: Peer) -> None:
     assert "ASKED" in seen["names"] and "GREENROOM_RUN" not in seen["names"] and "GREENROOM_HOME" not in seen["names"]
 
 
+def test_of_etc_it_has_what_programs_need_and_no_more(contained: Peer) -> None:
+    contained.start(
+        "ta-1",
+        program(
+            """
+            import json, pwd, socket
+            read = lambda path: open(path).read()
+            print(json.dumps({
+                "etc": sorted(os.listdir("/etc")), "ssl": sorted(os.listdir("/etc/ssl")), "servers": read("/etc/resolv.conf"),
+                "users": [each.pw_name for each in pwd.getpwall()], "home": os.path.expanduser("~root"),
+                "local": socket.gethostbyname("localhost"), "own": socket.gethostbyname(socket.gethostname()),
+                "homes": os.listdir("/home"), "var": sorted(os.listdir("/var")),
+            }))
+            """
+        ),
+    )
+    contained.entered().stop()
+    assert contained.ended().reason == ""
+    import json
+
+    seen = json.loads(contained.logs["ta-1"])
+    needed = {"group", "hostname", "hosts", "passwd", "resolv.conf", "shells", "ssl"}
+    where_the_host_has_them = (
+        "alternatives ca-certificates crypto-policies ld.so.cache localtime nsswitch.conf pki protocols services"
+    )
+    assert needed <= set(seen["etc"]) <= needed | set(where_the_host_has_them.split())
+    assert (seen["ssl"], seen["homes"], seen["var"]) == (["certs"], [], ["tmp"])
+    assert seen["servers"] == Path("/etc/resolv.conf").read_text()
+    assert (seen["users"], seen["home"], seen["local"]) == (["root", "nobody"], "/root", "127.0.0.1")
+    assert seen["own"].startswith("127.")
+
+
 def test_the_hosts_mount_table_stays_clean(contained: Peer) -> None:
     contained.start("ta-1", program())
     agent = contained.entered()
