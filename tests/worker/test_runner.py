@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.wire import messages as m
+from greenroom.wire.output_messages import HoldOutput
 from tests.conftest import wait_for
 from tests.worker.peer import SETTINGS, Peer, children_of, gone, now, program
 
@@ -35,6 +36,34 @@ def test_much_output_arrives_whole(peer: Peer) -> None:
     peer.entered().stop()
     assert peer.ended().reason == ""
     assert len(peer.logs["ta-1"]) == 64 << 20
+
+
+def test_output_that_nobody_reads_waits_and_so_does_the_end(peer: Peer) -> None:
+    """The container itself doesn't; nor does another one."""
+    peer.start("ta-1", program("print('first', flush=True)", "print('last')"))
+    agent = peer.entered()
+    peer.log_until("ta-1", b"first")
+    peer.worker.send(HoldOutput("ta-1", True))
+    peer.start("ta-2", program("print('other', flush=True)"))
+    other = peer.entered()  # so the worker has heard of the former too
+    agent.stop()
+    agent.until(m.Exited)
+    other.stop()
+    assert peer.ended().container_id == "ta-2"
+    assert peer.logs == {"ta-1": b"first\n", "ta-2": b"other\n"}
+    peer.worker.send(HoldOutput("ta-1", False))
+    assert peer.ended() == m.ContainerEnded("ta-1", "", True)
+    assert peer.logs["ta-1"] == b"first\nlast\n"
+
+
+def test_output_that_waits_holds_up_no_worker_whose_server_died(peer: Peer) -> None:
+    peer.start("ta-1", program("print('first', flush=True)", "print('last')"))
+    agent = peer.entered()
+    peer.worker.send(HoldOutput("ta-1", True))
+    agent.stop()
+    agent.until(m.Exited)
+    peer.hang_up()
+    peer.worker_ended()
 
 
 def test_what_was_handed_on_takes_no_room_on_the_disk(peer: Peer) -> None:

@@ -41,8 +41,6 @@ from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, Wo
 if TYPE_CHECKING:
     from greenroom.server.store.database import Database
 
-BACKLOG_LIMIT = 8 * 1024**2
-"""Bytes of output that a client may leave unread before its containers' output waits in files."""
 WORKER_END = 5.0
 """Seconds after its connection closed, from which on a worker that is still there is killed."""
 DRAIN = 10.0
@@ -241,7 +239,7 @@ class Server:
         for call in [c for c in self.lifecycle.calls.by_id.values() if c.pool.function.app is app]:
             if call.keeper is None or self._ending is None:  # else it goes on with the next server
                 self.lifecycle.calls.cancel(call, f"the call was cancelled: {reason}", running=not drain)
-        for container in self._containers_of(app):
+        for container in self.containers_of(app):
             if kill and container.state is not ContainerState.PENDING:
                 self.lifecycle.stop(container, "killed", cancel=True)
                 self.lifecycle.kill(container)
@@ -251,11 +249,12 @@ class Server:
                 )
         self._maybe_stopped(app)
 
-    def _containers_of(self, app: App) -> list[Container]:
+    def containers_of(self, app: App) -> list[Container]:
+        """Those of it that live."""
         return [c for c in self.lifecycle.containers.live() if c.pool.function.app is app]
 
     def _maybe_stopped(self, app: App) -> None:
-        if app.stopping is None or app.id not in self.apps or self._containers_of(app):
+        if app.stopping is None or app.id not in self.apps or self.containers_of(app):
             return
         del self.apps[app.id]
         if app.on_end is not None:
@@ -329,19 +328,6 @@ class Server:
     def _record_written(self, done: Future[str]) -> None:
         if problem := done.result():
             self.log(problem)
-
-    def mind_backlog(self, app: App) -> None:
-        """A client that doesn't read its output must not fill our memory: the worker waits, the output stays in files."""
-        follower, worker = app.follower, self._worker
-        if isinstance(follower, ClientPeer) and worker is not None and follower.backlog > BACKLOG_LIMIT:
-            worker.connection.pause_reading()
-            self._resume_when_read(follower, worker)
-
-    def _resume_when_read(self, follower: ClientPeer, worker: WorkerPeer) -> None:
-        if follower.backlog < BACKLOG_LIMIT // 8:
-            worker.connection.resume_reading()
-        else:
-            self.loop.call_later(0.02, lambda: self._resume_when_read(follower, worker))
 
     def worker_gone(self, reason: str) -> None:
         """The worker's connection closed: once its process has ended, there is another, or this server's end."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from greenroom.model.errors import ProtocolError
 from greenroom.server.containers import Container
 from greenroom.server.messages import Handler, only_payload
+from greenroom.server.slow_readers import SlowReaders
 from greenroom.wire import image_messages as im
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
@@ -21,6 +22,7 @@ class WorkerPeer:
     def __init__(self, server: "Server", sock: socket.socket) -> None:
         self._server = server
         self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed)
+        self._slow_readers = SlowReaders(self.connection.send, server.loop.call_later)
         self._handlers: dict[type, Handler] = {
             m.WorkerReady: self._ready,
             m.ContainerStarted: self._started,
@@ -61,6 +63,7 @@ class WorkerPeer:
             m.StartContainer(container.id, begin, environment, spec.bundle, list(spec.limits), made, []),
             [function.definition, container.pool.binding],
         )
+        self._slow_readers.began(function.app, container.id)
 
     def kill(self, container: Container) -> None:
         """SIGKILL a container, now."""
@@ -106,11 +109,13 @@ class WorkerPeer:
         function.app.tell(m.Log(container.id, function.spec.name, []), [output])
         if function.app.version:
             self._server.app_logs.add(container, in_memory(output))
-        self._server.mind_backlog(function.app)
+        self._slow_readers.mind(
+            function.app, lambda: [container.id, *(c.id for c in self._server.containers_of(function.app))]
+        )
 
     def _image_log(self, message: im.ImageLog, payloads: list[Payload]) -> None:
         for app in self._server.images.on_log(message, payloads):
-            self._server.mind_backlog(app)
+            self._slow_readers.mind(app, lambda: [message.image_id])
 
     def _ended(self, message: m.ContainerEnded, payloads: list[Payload]) -> None:
         if len(message.finished) != len(payloads):

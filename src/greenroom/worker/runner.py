@@ -48,6 +48,8 @@ class Runner:
         """The supervisor's wait status, once it has ended and if it was this process's child."""
         self._timer: asyncio.TimerHandle | None = None
         self._flush: asyncio.TimerHandle | None = None
+        self._output_waits = False
+        """Whoever is to see it doesn't read."""
         self._killed = ""
         self._at_once = ""
         """Why it ends without any of what an ordinary end does; ``""``: it doesn't."""
@@ -182,12 +184,23 @@ class Runner:
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
-        if not self._forward():
+        if not self._output_waits and not self._forward():
             self._flush = self._loop.call_later(AGAIN, self._output_grew)
+
+    @guarded
+    def hold_output(self, held: bool) -> None:
+        """Leave what it prints in its file, and let its end wait for that; or hand it on again."""
+        self._output_waits = held
+        if self._unwatch is not None and not self._over:
+            self._output_grew()
 
     def _forward(self) -> bool:
         """Hand output on, no faster than the server takes it; whether that was all."""
-        return self._place.backlog < HELD_BACK and self._held.output.forward(HELD_BACK)
+        return self._output_goes and self._held.output.forward(HELD_BACK)
+
+    @property
+    def _output_goes(self) -> bool:
+        return not self._output_waits and self._place.backlog < HELD_BACK
 
     @guarded
     def kill(self, reason: str = "killed") -> None:
@@ -276,7 +289,7 @@ class Runner:
         if self._over:
             return
         if self._held.has_output and not self._forward():
-            self._loop.call_later(AGAIN if self._place.backlog >= HELD_BACK else 0, self._drain)
+            self._loop.call_later(0 if self._output_goes else AGAIN, self._drain)
             return
         self._release(self._reason(), self._started)
 

@@ -16,6 +16,7 @@ from greenroom.model.settings import Settings
 from greenroom.wire import messages as m
 from greenroom.wire.image_messages import DropImage, MakeImage
 from greenroom.wire.loop_connection import LoopConnection, Turn
+from greenroom.wire.output_messages import HoldOutput
 from greenroom.wire.payload import Payload
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.ending import LOST
@@ -72,6 +73,7 @@ class Worker:
             m.Shutdown: self._shutdown,
             MakeImage: self._make_image,
             DropImage: self._drop_image,
+            HoldOutput: self._hold_output,
         }
         self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits,
                                 self.sandboxes.inline_only))  # fmt: skip
@@ -114,6 +116,11 @@ class Worker:
             runner.kill()
         else:
             runner.kill_after(message.seconds)
+
+    def _hold_output(self, message: HoldOutput, payloads: list[Payload]) -> None:
+        source = self._runners.get(message.source_id) or self._builders.get(message.source_id)
+        if source is not None:
+            source.hold_output(message.held)
 
     def _adopt(self, message: m.Adopt, payloads: list[Payload]) -> None:
         for container_id, offset in message.containers:
@@ -216,6 +223,7 @@ class Worker:
         self._abandoned = True
         self._find_strays()  # of a worker before this one, which the server had no time to tell of
         for runner in list(self._runners.values()):
+            runner.hold_output(False)  # nobody will say so any more
             runner.kill_after(backstop(self.settings))
         self._maybe_finish()
 

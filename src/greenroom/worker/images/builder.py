@@ -74,12 +74,21 @@ class Builder:
         self._asked = asked
         self._payloads = payloads
         self._held: list[str] = []
+        self._output_waits = False
+        self._running: _StepRun | None = None
         self._remarks: set[str] = set()
         """What was said of its steps, each once."""
         self._task = asyncio.get_running_loop().create_task(self._make())
 
+    def hold_output(self, held: bool) -> None:
+        """See :meth:`greenroom.worker.runner.Runner.hold_output`."""
+        self._output_waits = held
+        if self._running is not None:
+            self._running.hold_output(held)
+
     def close(self) -> "asyncio.Task[None]":
         """Nobody wants it any more: what is under way is killed. The task ends once nothing of it is left."""
+        self.hold_output(False)
         self._task.cancel()
         self._task.add_done_callback(self._let_go)
         return self._task
@@ -229,7 +238,8 @@ class Builder:
             self._remarks.add(remark)
             self._log(f"{remark}\n".encode())
         spec = step.rest.get("spec") or {"bundle": "", "timeout": 86400.0}
-        run = _StepRun(self._shop, task.making, self._log)
+        run = self._running = _StepRun(self._shop, task.making, self._log)
+        run.hold_output(self._output_waits)
         begin = {
             "container_id": run.container_id, "token": "", "socket": "", "app_id": "", "spec": spec, "code": "",
             "exit_grace": 0.0, "cancel_grace": 0.0, "max_payload": MAX_PAYLOAD,
@@ -298,10 +308,11 @@ class _StepRun:
         self._words = b""
         self._reason = ""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._runner = Runner(self, self.container_id)
 
     async def do(self, message: StartContainer, payloads: list[Payload], timeout: float) -> str:
         """Why it failed; ``""``: it didn't."""
-        runner = Runner(self, self.container_id)
+        runner = self._runner
         runner.start(message, payloads)
         try:
             async with asyncio.timeout(timeout):
@@ -316,6 +327,10 @@ class _StepRun:
         with contextlib.suppress(OSError):
             (self.logs / f"{self.container_id}.log").rename(self.logs / "log")
         return self._reason
+
+    def hold_output(self, held: bool) -> None:
+        """See :meth:`greenroom.worker.runner.Runner.hold_output`."""
+        self._runner.hold_output(held)
 
     def last_words(self) -> str:
         """The end of its output."""
