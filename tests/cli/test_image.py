@@ -78,6 +78,11 @@ def test_an_empty_store(home: Path) -> None:
     missing = greenroom("image", "inspect", "abc")
     assert (missing.returncode, missing.stdout) == (2, "")
     assert "there is no image abc; `greenroom image list` shows them" in missing.stderr
+    unnamed = greenroom("image", "inspect", "")
+    assert (unnamed.returncode, unnamed.stderr) == (
+        2,
+        "greenroom: no image is named; `greenroom image list` shows them\n",
+    )
 
 
 def test_what_was_built_is_listed_inspected_verified_and_pruned(program: Path, home: Path) -> None:

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 import greenroom
-from greenroom.cli.load import find, import_target, load
+from greenroom.cli.load import find, find_whole_app, import_target, load
 from greenroom.cli.misuse import Misuse
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
@@ -135,6 +135,24 @@ def test_several_apps():
     for name in ("", "f", "h"):
         with pytest.raises(Misuse, match=r"x.py has several apps \(one, two, same\): name one, as in x.py::one.NAME"):
             find(made, name, "x.py")
+
+
+def test_an_app_as_a_whole():
+    """What is built, served or deployed is an app: the name of something in it, or of nothing, is a mistake."""
+    app = "import greenroom\napp = greenroom.App()\n@app.function()\ndef f(): ...\n"
+    one, two = module(app), module(app + "other = greenroom.App()\n@other.function()\ndef g(): ...")
+    assert find_whole_app(one, "", "x.py") is find_whole_app(one, "app", "x.py") is one.app
+    assert find_whole_app(two, "other", "x.py") is two.other
+    for made, name, says in (
+        (one, "f", "x.py has no app f; this takes all of one: app"),
+        (one, "nosuch", "x.py has no app nosuch; this takes all of one: app"),
+        (one, "app.f", "x.py has no app app.f; this takes all of one: app"),
+        (two, "g", "x.py has no app g; this takes all of one: app, other"),
+        (two, "", "x.py has several apps"),
+    ):
+        with pytest.raises(Misuse) as caught:
+            find_whole_app(made, name, "x.py")
+        assert says in str(caught.value)
 
 
 def test_an_app_without_a_name_is_called_as_its_file():

@@ -2,7 +2,7 @@
 
 import click
 
-from greenroom.cli.load import find_app, import_target
+from greenroom.cli.load import find_whole_app, import_target
 from greenroom.cli.namespace import namespace_option
 from greenroom.sdk.output import enable_output
 
@@ -24,7 +24,7 @@ def deploy(name: str | None, strategy: str, quiet: bool, as_module: bool, target
     """
     path, _, app_name = target.partition("::")
     with enable_output(not quiet):
-        app, _ = find_app(import_target(path, as_module), app_name, path)
+        app = find_whole_app(import_target(path, as_module), app_name, path)
         app.deploy(name=name, strategy=strategy)
     if not quiet:
         click.echo(f"✓ {app.name} is deployed: version {app.version}")

@@ -88,11 +88,11 @@ def build(as_module: bool, target: str) -> None:
     """Build the images of a program's functions and classes, and run nothing:
     TARGET is FILE.py or pkg.mod, with ::app where it has several.
     """
-    from greenroom.cli.load import find_app, import_target
+    from greenroom.cli.load import find_whole_app, import_target
     from greenroom.sdk.output import enable_output
 
     path, _, name = target.partition("::")
-    app, _ = find_app(import_target(path, as_module), name, path)
+    app = find_whole_app(import_target(path, as_module), name, path)
     with enable_output():
         count = app.build()
     click.echo(f"{counted(count, 'image')} ready" if count else "nothing to build: all of it runs on the host image")
@@ -169,6 +169,8 @@ def images() -> list[dict[str, Any]]:
 
 def one_image(image_id: str) -> dict[str, Any]:
     """The image whose id begins so; raises :class:`Misuse`."""
+    if not image_id:
+        raise Misuse("no image is named; `greenroom image list` shows them")
     matching = [record for record in images() if record["key"].startswith(image_id)]
     if len(matching) != 1:
         some = ", ".join(record["key"][:12] for record in matching[:5])

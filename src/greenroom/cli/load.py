@@ -176,6 +176,18 @@ def find_app(module: ModuleType, name: str, path: str) -> tuple[App, str]:
     return app, name
 
 
+def find_whole_app(module: ModuleType, name: str, path: str) -> App:
+    """The app called ``name``, or the only one.
+
+    Raises:
+        Misuse: there is none, several could be meant, or ``name`` is something else.
+    """
+    app, within = find_app(module, name, path)
+    if within:
+        raise Misuse(f"{path} has no app {name}; this takes all of one: {', '.join(_apps_in(module))}")
+    return app
+
+
 def _app_of(apps: dict[str, App], name: str, path: str, module: str) -> App:
     """The only app, or the only one that has the name; of several, the module's own, or the one with an entry point."""
     different = list({id(app): app for app in apps.values()}.values())

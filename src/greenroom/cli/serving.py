@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import click
 
 from greenroom.cli.failure import show_failure
-from greenroom.cli.load import find_app, import_target
+from greenroom.cli.load import find_whole_app, import_target
 from greenroom.cli.misuse import Misuse
 from greenroom.model.errors import Error as GreenroomError
 from greenroom.sdk.address import Address, configure
@@ -82,7 +82,7 @@ def main(fd: int) -> int:
     app: App | None = None
     with use_sink(make_display(quiet=False, timestamps=told["timestamps"], live=False)):
         try:
-            app, _ = find_app(import_target(path, told["as_module"]), name, path)
+            app = find_whole_app(import_target(path, told["as_module"]), name, path)
             _say(writer, {"files": _files()})
             orders.let_nothing_interrupt(but="end")  # requests may be its own at any time
             app.start(replaces=told["replaces"])
