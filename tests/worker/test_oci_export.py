@@ -525,3 +525,33 @@ def test_umoci_unpacks_what_a_container_sees(overlays: Overlays, tmp_path: Path,
     command = [tool, "unpack", "--image", f"{tmp_path / 'image'}:latest", str(tmp_path / "bundle")]
     subprocess.run(command, capture_output=True, check=True, timeout=100)
     assert snapshot(str(tmp_path / "bundle" / "rootfs")) == seen
+
+
+@pytest.mark.parametrize("tool", ["buildah"], indirect=True)
+@pytest.mark.parametrize("transport", ["oci", "oci-archive"])
+def test_podmans_library_stores_what_a_container_sees(
+    overlays: Overlays, tmp_path: Path, tool: str, transport: str
+) -> None:
+    """Buildah's is the same one, and CI has it. What it does its own way are times before 1970, and the root's mode."""
+    if os.geteuid() != 0:
+        pytest.skip("it mounts")
+    layers, seen = overlays.make([FIRST_LAYER, SECOND_LAYER, THIRD_LAYER])
+    write(layers, tmp_path / "image", archive=transport == "oci-archive", environment={"A": "b"})
+
+    def ask(*words: str) -> str:
+        places = ["--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "overlay"]
+        done = subprocess.run([tool, *places, *words], capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    image = ask("pull", "--quiet", f"{transport}:{tmp_path / 'image'}")
+    told = json.loads(ask("inspect", "--type", "image", image))
+    assert told["OCIv1"]["config"]["Env"] == ["A=b"]
+    container = ask("from", "--pull-never", image)
+    try:
+        stored = snapshot(ask("mount", container))
+        assert set(stored) == set(seen)
+        assert {path for path in seen if stored[path] != seen[path]} <= {".", "./old"}
+    finally:
+        ask("umount", container)
+        ask("rm", container)
