@@ -75,7 +75,7 @@ format: $(DEV_STAMP)  ## rewrite the files as `make check` wants them
 bench: $(BENCH_STAMP)  ## one table: Greenroom and its peers, in the same run
 	@$(BENCH_VENV)/bin/python -m benchmarks $(BENCH_ARGS)
 
-docs: $(DEV_STAMP)  ## draw the state diagrams of docs/ from the tables
+docs: $(DEV_STAMP)  ## draw the state diagrams and the pictures of docs/
 	@$(BIN)/python docs/generate.py
 
 clean:  ## remove what the other targets made

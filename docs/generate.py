@@ -1,13 +1,20 @@
-"""Draw the state diagrams of docs/lifecycle.md from the tables. ``--check``: say whether they are as the tables are."""
+"""Draw the state diagrams of docs/lifecycle.md from the tables, and the pictures of docs/scaling.md from simulations.
+
+``--check``: say whether all of them are as they would be drawn now.
+"""
 
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from traces import pictures
+
 from greenroom.model import container_state, image_state, input_state
 
-PAGE = Path(__file__).parent / "lifecycle.md"
+HERE = Path(__file__).parent
+PAGE = HERE / "lifecycle.md"
+PICTURES = HERE / "pictures"
 
 
 def diagram(table: Mapping[str, Mapping[str, str]]) -> str:
@@ -39,9 +46,26 @@ def drawn(text: str) -> str:
     )
 
 
+def wanted() -> dict[Path, str]:
+    """What each file that is drawn should have."""
+    files = {PAGE: drawn(PAGE.read_text())}
+    return files | {PICTURES / name: text for name, text in pictures().items()}
+
+
+def stale(files: Mapping[Path, str]) -> list[Path]:
+    """Those that have something else, and pictures that nobody draws any more."""
+    other = [path for path, text in files.items() if not path.exists() or path.read_text() != text]
+    return other + [path for path in PICTURES.glob("*") if path not in files]
+
+
 if __name__ == "__main__":
-    before = PAGE.read_text()
-    after = drawn(before)
+    files = wanted()
     if "--check" in sys.argv:
-        sys.exit(before != after and "docs/lifecycle.md is stale: run `make docs`")
-    PAGE.write_text(after)
+        names = ", ".join(str(path.relative_to(HERE.parent)) for path in stale(files))
+        sys.exit(f"stale: {names}; run `make docs`" if names else 0)
+    PICTURES.mkdir(exist_ok=True)
+    for path in stale(files):
+        if path in files:
+            path.write_text(files[path])
+        else:
+            path.unlink()

@@ -48,7 +48,8 @@ def test_block(home, tmp_path, language, text):
 def run_block(program, text):
     """As its reader would; a test in a directory of its own, without this suite's configuration."""
     if "def test_" not in text:
-        return python(program) if "app.run()" in text else run("run", str(program))
+        by_itself = "app.run()" in text or "simulate(" in text
+        return python(program) if by_itself else run("run", str(program))
     return subprocess.run(
         [
             sys.executable,
@@ -102,7 +103,7 @@ def test_every_row_of_the_benchmarks_has_its_command():
         assert any(word in name for word in words), name
 
 
-def test_diagrams_are_fresh():
+def test_diagrams_and_pictures_are_fresh():
     result = subprocess.run(
         [sys.executable, str(ROOT / "docs/generate.py"), "--check"], capture_output=True, check=False
     )

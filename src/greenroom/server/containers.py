@@ -48,6 +48,7 @@ class Container:
         "next_seq",
         "outlives",
         "pid",
+        "placed_at",
         "pool",
         "progress_at",
         "returning",
@@ -82,6 +83,8 @@ class Container:
         self.let_go: set[int] = set()
         """Inputs taken off it while their code went on: what it still says of them counts for nothing."""
         self.started_at = now
+        self.placed_at = now
+        """When it got its room, by the clock; until then when it was made."""
         self.idle_since = now
         self.progress_at = 0.0
         self.inputs_done = 0

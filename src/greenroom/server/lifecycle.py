@@ -81,7 +81,7 @@ class Lifecycle:
     def start(self, container: Container) -> None:
         """There is room for it: its start begins, and the time that it may take."""
         assert self.worker is not None
-        container.started_at = self._loop.time()
+        container.started_at, container.placed_at = self._loop.time(), self.clock.now()
         self.containers.change(container, E.PLACED)
         limit = container.pool.function.spec.startup_timeout
         container.arm(self.clock.call_later(limit, lambda: self._startup_expired(container)))
@@ -166,7 +166,7 @@ class Lifecycle:
         container.start_told = True
         pool = container.pool
         pool.note_failed_start(detail)
-        if not any(c.entered for c in pool.containers) and pool.gives_up():
+        if pool.queue and not any(c.entered for c in pool.containers) and pool.gives_up():
             self.calls.fail_queued(pool.take_queue(), status, detail, payload)
             for other in list(pool.containers):
                 if other.state is S.PENDING:
@@ -181,6 +181,7 @@ class Lifecycle:
             self.calls.results([(running.pop(seq), status, payload) for seq, status, payload in results])
             if container.outlives:
                 self.came(container, [seq for seq, _, _ in results])
+            self.placing.give_way(container)
             container.pool.took_results(container, len(results))
         if container.pool.function.spec.single_use and container.inputs_done:
             self.stop(container, "single use")
@@ -427,7 +428,7 @@ class Lifecycle:
                 self.containers.change(container, E.RELEASED_AFTER_FAULT, reason)
             else:
                 self.containers.change(container, E.RELEASED, reason)
-        if failed_start and not container.start_told and container.pool.queue:
+        if failed_start and not container.start_told:
             self._crashed_in_start(container, reason, started)
         self._settle(container, reason)
 

@@ -76,8 +76,10 @@ class Pool:
         self._hold_until = 0.0
         self._hold_timer: Timer | None = None
         self.closed = False
+        self.gave_at = float("-inf")
+        """When a container of it last made room for others, by the clock."""
         self._seconds_per_input: float | None = None
-        self._seconds_to_start: float | None = None
+        self.seconds_to_start: float | None = None
         self._loop = asyncio.get_running_loop()
         self._look: asyncio.TimerHandle | None = None
         self._idle_timer: Timer | None = None
@@ -307,7 +309,7 @@ class Pool:
         """A container took this long from its placing until it was ready."""
         if self.on_start is not None:
             self.on_start("")
-        self._seconds_to_start = smoothed(self._seconds_to_start, seconds)
+        self.seconds_to_start = smoothed(self.seconds_to_start, seconds)
         self._failed_starts = self._tries = 0
         self._hold_until = 0.0
         self._review_soon()
@@ -345,7 +347,7 @@ class Pool:
                 running += self._batch_size or len(container.running)  # one with a small batch takes no more either
                 if seconds is not None:
                     seconds = max(seconds, now - container.progress_at)
-        return Sample(len(self.queue), running, seconds, self._seconds_to_start or 0.3)
+        return Sample(len(self.queue), running, seconds, self.seconds_to_start or 0.3)
 
     def scale(self) -> None:
         """Start what is missing; let go of what has not started and isn't needed any more."""
@@ -372,9 +374,9 @@ class Pool:
             self._scale_soon()
 
     @property
-    def can_spare_one(self) -> bool:
-        """Whether it has more containers than it needs now."""
-        return sum(1 for c in self.containers if c.coming) > desired_containers(self.sample(), self._policy)
+    def to_spare(self) -> int:
+        """How many containers it has that it doesn't need now."""
+        return max(0, sum(c.coming for c in self.containers) - desired_containers(self.sample(), self._policy))
 
     @property
     def is_short(self) -> bool:
@@ -388,7 +390,7 @@ class Pool:
 
     def _scale_soon(self) -> None:
         if self._look is None and not self.closed:
-            first = not any(c.coming for c in self.containers)
+            first = not any(c.coming for c in self.containers) and self._on_hold <= 0
             self._look = self._loop.call_later(0 if first else SCALE_INTERVAL, self._scale_now)
 
     def _scale_now(self) -> None:

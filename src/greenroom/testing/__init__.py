@@ -8,6 +8,12 @@ knows its fixture::
             f.remote(1)
             greenroom_cluster.clock.advance(60)
             greenroom_cluster.wait_until(lambda: not greenroom_cluster.containers())
+
+And :func:`simulate`, which runs nothing, but shows what the server would do with a load::
+
+    trace = simulate(Load("f", burst(200), seconds=1.0, max_containers=20), seconds=60)
+    print(max(moment.containers for moment in trace.tracks[0].moments))
+    Path("burst.svg").write_text(trace.svg("200 calls at once"))
 """
 
 import importlib
@@ -16,11 +22,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from greenroom.testing.clock import HeldClock
     from greenroom.testing.cluster import Cluster
+    from greenroom.testing.simulation import Load, Moment, Trace, Track, burst, ramp, simulate, steady
 
-__all__ = ["Cluster", "HeldClock"]
+__all__ = ["Cluster", "HeldClock", "Load", "Moment", "Trace", "Track", "burst", "ramp", "simulate", "steady"]
 
 # Loaded when asked for: pytest imports this package with every run, for its fixture.
 _HOMES = {"Cluster": "greenroom.testing.cluster", "HeldClock": "greenroom.testing.clock"}
+_HOMES |= dict.fromkeys(__all__[2:], "greenroom.testing.simulation")
 
 
 def __getattr__(name: str) -> object:
