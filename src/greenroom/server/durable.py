@@ -4,7 +4,6 @@ What is kept need not be in memory too: an output leaves it once it is committed
 one gets what is committed from the store, and what isn't, or ends meanwhile, from memory; some of it perhaps twice.
 """
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -434,10 +433,11 @@ class Durable:
     # ---- in the end ----
 
     def _clean(self) -> None:
-        before = time.time() - RETENTION
+        clock = self._server.lifecycle.clock
+        before = clock.wall() - RETENTION
 
         def removed(done: Future[int]) -> None:
             more = done.exception() is None and done.result() >= STEP
-            self._server.loop.call_later(0.1 if more else CLEANING, self._clean)
+            clock.call_later(0.1 if more else CLEANING, self._clean)
 
         self._store.write(lambda c: self._rows.forget_older_than(c, before, STEP), removed)

@@ -5,6 +5,8 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from greenroom.server.clock import LoopClock
+
 T = TypeVar("T")
 
 LEAST = 1e-9
@@ -61,3 +63,14 @@ def run_simulated(main: Callable[[SimulatedLoop], Coroutine[Any, Any, T]]) -> T:
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
+
+
+class SimulatedClock(LoopClock):
+    """A server's clock on such a loop: its date goes on with the loop's time."""
+
+    BEGIN = 1_700_000_000.0
+    """Seconds since 1970, when the loop's time was 0."""
+
+    def wall(self) -> float:
+        """See :class:`greenroom.server.clock.Clock`."""
+        return self.BEGIN + self.now()

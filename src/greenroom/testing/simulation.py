@@ -18,12 +18,11 @@ from greenroom.model.settings import Settings
 from greenroom.model.spec import FunctionSpec, MethodSpec
 from greenroom.server.apps import App
 from greenroom.server.calls import Call
-from greenroom.server.clock import LoopClock
 from greenroom.server.containers import Container
 from greenroom.server.lifecycle import KILLED, Lifecycle
 from greenroom.server.machine import Machine
 from greenroom.server.pools import Function, Pool
-from greenroom.testing.simulated_time import SimulatedLoop, run_simulated
+from greenroom.testing.simulated_time import SimulatedClock, SimulatedLoop, run_simulated
 from greenroom.wire.messages import Interrupt, Outputs, Revoke, Run, Status, Stop
 from greenroom.wire.payload import Payload
 
@@ -192,7 +191,9 @@ class SimulatedWorker:
 
     def start(self, container: Container) -> None:
         """It is ready, or has failed, a while later."""
-        agent = self._agents[container.id] = _Agent(self._loop, self._lifecycle, container, self._load_of(container))
+        agent = _Agent(self._loop, self._lifecycle, container, self._load_of(container))
+        self._agents[container.id] = agent
+        agent.forget = lambda: self._agents.pop(container.id)
         self._loop.call_later(agent.load.start_seconds, agent.begin)
 
     def kill(self, container: Container) -> None:
@@ -201,8 +202,7 @@ class SimulatedWorker:
 
     def kill_after(self, container: Container, seconds: float) -> None:
         """It ends by itself before that: what it had to do is done."""
-        agent = self._agents.pop(container.id)
-        self._loop.call_soon(agent.end, "")
+        self._loop.call_soon(self._agents[container.id].end, "")
 
 
 class _Agent:
@@ -218,6 +218,8 @@ class _Agent:
         self._waiting: list[int] = []
         self._begun: dict[int, asyncio.TimerHandle] = {}
         self._batch: list[int] = []
+        self.forget: Callable[[], object] = lambda: None
+        """Called once nothing of it is left."""
         self._over = False
 
     def begin(self) -> None:
@@ -237,6 +239,7 @@ class _Agent:
         """Nothing of it is left."""
         if not self._over:
             self._over = True
+            self.forget()
             for timer in self._begun.values():
                 timer.cancel()
             self._lifecycle.gone(self._container, reason, True)
@@ -311,7 +314,7 @@ class _Simulation:
         self._loop = loop
         self._tracks: dict[Pool, Track] = {}
         self._callers: dict[Pool, _Caller] = {}
-        self._lifecycle = Lifecycle(LoopClock(loop), settings, machine, self._changed)
+        self._lifecycle = Lifecycle(SimulatedClock(loop), settings, machine, self._changed)
         self._lifecycle.ended = self._lifecycle.containers.forget
         self._lifecycle.worker = SimulatedWorker(loop, self._lifecycle, lambda c: self._tracks[c.pool].load)
 
