@@ -59,8 +59,8 @@ test: $(DEV_STAMP)  ## the whole suite
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form, and other Debians
 	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py tests/e2e/test_deployed_faults.py tests/e2e/test_base_faults.py tests/e2e/test_python_versions.py tests/server/store $(PYTEST_ARGS)
 
-test-soak: $(DEV_STAMP)  ## two hundred real containers at once, a thousand one after another
-	@GREENROOM_TEST_SOAK=long $(BIN)/python -m pytest tests/e2e/test_soak.py -s $(PYTEST_ARGS)
+test-soak: $(DEV_STAMP)  ## many containers, ten minutes of everything at once, a million inputs
+	@GREENROOM_TEST_SOAK=long $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_standing_soak.py tests/e2e/test_million.py -s $(PYTEST_ARGS)
 
 check: $(DEV_STAMP)  ## formatting, lint, types; of what runs in containers, by their oldest Python too
 	@$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ConnectionError, NotFoundError, TimeoutError
@@ -41,7 +42,7 @@ class Collection:
         """See ``channel.Sink``."""
         if isinstance(message, Outputs):
             for (index, status, detail), payload in zip(message.items, payloads, strict=True):
-                self.outputs[max(index, 0)] = (status, detail, payload)
+                self.outputs[max(index, 0)] = (intern(status), detail, payload)  # there may be a million of them
                 self._wake(max(index, 0))
             return
         if isinstance(message, Done):

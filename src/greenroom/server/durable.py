@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from greenroom.model.errors import Error, ExecutionError, NotFoundError
+from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Receiver
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
@@ -34,6 +35,8 @@ FIRST = 1000
 """Inputs of each call that are had at once after a restart."""
 MOST_PENDING = 2000
 """Changes that may wait for the disk, until whoever brings more has to wait."""
+MOST_COMING = 32 * 1024**2
+"""Bytes of inputs that may, each with what it costs beside its arguments."""
 SOON = 0.05
 """Seconds until something is looked for again that should be committed by then."""
 CUT = "the call was cancelled: the server ended before it had all of it"
@@ -78,6 +81,10 @@ class Durable:
         """To be called once those are kept."""
         self._restored: Callable[[], None] | None = None
         """Called once all that the last server had not ended is here; None: it is."""
+        self._coming: dict[Call, int] = {}
+        """Bytes of inputs of this turn of the loop."""
+        self._unwritten = 0
+        """Bytes of inputs that have come and are not on the disk yet."""
 
     # ---- what happens to a call ----
 
@@ -101,6 +108,9 @@ class Durable:
 
     def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
         """Inputs of it have come: they are kept, and as many as there is room for are run."""
+        size = sum(map(len, payloads)) + COST * len(payloads)
+        self._coming[call] = self._coming.get(call, 0) + size
+        self._unwritten += size
         self._write(call, lambda c: self._rows.add_inputs(c, call.id, first, payloads))
         here = payloads
         if not call.cancelled:
@@ -115,7 +125,7 @@ class Durable:
     @property
     def behind(self) -> bool:
         """Whether more is to be kept than should wait in memory."""
-        return self._store.pending > MOST_PENDING
+        return self._store.pending > MOST_PENDING or self._unwritten > MOST_COMING
 
     def _refill(self, call: Call) -> None:
         """Have more of its inputs here, if there is room."""
@@ -265,15 +275,19 @@ class Durable:
         changes, call.changes = call.changes, []
         if not changes:
             return
+        size = self._coming.pop(call, 0)
 
         def change(connection: "Connection") -> None:
             for each in changes:
                 each(connection)
 
         def kept(done: Future[None]) -> None:
+            self._unwritten -= size
             call.unkept = call.unkept or str(done.exception() or "")
+            if then is not None:
+                then(done)
 
-        self._store.write(change, then or kept)
+        self._store.write(change, kept)
 
     def _forget(self, call: Call) -> None:
         if call.kept and not call.streams:
