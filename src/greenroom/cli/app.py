@@ -16,11 +16,9 @@ import click
 
 from greenroom.cli.app_logs import logs
 from greenroom.cli.namespace import namespace_option
-from greenroom.cli.servers import Answering, answering
+from greenroom.cli.servers import answering, the_one_that_stays
 from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration
-from greenroom.model.errors import ConnectionError
-from greenroom.sdk.address import standing
 from greenroom.wire.deploy_messages import ListApps, ListVersions, Rollback, StopDeployed
 
 
@@ -102,10 +100,3 @@ def _next(times: dict[str, float]) -> str:
         return "-"
     name = min(times, key=lambda name: times[name])
     return f"{name} in {duration(max(0.0, times[name] - time.time()))}"
-
-
-def the_one_that_stays() -> Answering:
-    """The server; raises :class:`ConnectionError` where none stays."""
-    if (there := standing()) is None:
-        raise ConnectionError("no server stays here: start one with `greenroom server`")
-    return Answering(there.path, there.token)

@@ -12,9 +12,13 @@ from typing import Any
 import click
 
 from greenroom.cli.image import seconds
+from greenroom.cli.logs import FAR_LOOK
 from greenroom.cli.namespace import namespace_option
+from greenroom.cli.servers import Answering, Conversation, chosen_far
 from greenroom.model.app_logs import file_of, older_than
+from greenroom.model.errors import NotFoundError
 from greenroom.model.settings import home_directory
+from greenroom.wire.far_messages import ReadAppLog
 
 LOOK = 0.1
 """Seconds between two looks at a file that may grow."""
@@ -40,10 +44,11 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
         pattern = re.compile(grep)
     except re.error as error:
         raise click.BadParameter(f"{grep!r} is no regular expression: {error}", param_hint="--grep") from None
+    far = chosen_far()
     file = file_of(home_directory(), name)
-    if not follow and not file.exists() and not any(older.exists() for older in older_than(file)):
+    if far is None and not follow and not file.exists() and not any(older.exists() for older in older_than(file)):
         raise click.ClickException(f"nothing that {name} has printed is kept here")
-    for line in _lines(file, follow=follow):
+    for line in _lines(file, follow=follow) if far is None else _far_lines(far, name, follow=follow):
         entry: dict[str, Any] = json.loads(line)
         if entry["at"] < begin or not entry["container"].startswith(container) or not pattern.search(entry["text"]):
             continue
@@ -81,3 +86,26 @@ def _lines(file: Path, *, follow: bool) -> Iterator[str]:
                     break  # the next file was begun
                 else:
                     time.sleep(LOOK)
+
+
+def _far_lines(server: Answering, name: str, *, follow: bool) -> Iterator[str]:
+    """The same, of an app on another machine."""
+    place: list[int] = []
+    begun = b""
+    with Conversation(server.address) as conversation:
+        while True:
+            try:
+                answer, data = conversation.ask(ReadAppLog(1, name, place))
+            except NotFoundError as error:
+                if not follow:
+                    raise click.ClickException(str(error)) from None
+                answer, data = {"place": place}, b""
+            place = answer["place"]
+            *lines, begun = (begun + data).split(b"\n")
+            for line in lines:
+                yield line.decode(errors="replace") + "\n"
+            if data:
+                continue
+            if not follow:
+                return
+            time.sleep(FAR_LOOK)

@@ -16,13 +16,14 @@ _COMMANDS = {
     "server": ("greenroom.cli.server", "server", "Run the server that stays, and keeps deployed apps."),
     "image": ("greenroom.cli.image", "image", "List, build, verify or remove images."),
     "secret": ("greenroom.cli.secret", "secret", "Store secrets that containers find as variables."),
-    "token": ("greenroom.cli.token", "token", "Make tokens for web endpoints that want one."),
+    "token": ("greenroom.cli.token", "token", "Make tokens for web endpoints, and for other machines."),
+    "profile": ("greenroom.cli.profile", "profile", "Name servers on other machines, and choose one."),
     "doctor": ("greenroom.cli.doctor", "doctor", "Say what this machine can do, and what mends each lack."),
     "completion": ("greenroom.cli.completion", "completion", "Print the completion script of a shell."),
 }
 _LATER = frozenset({
     "billing", "changelog", "config", "curl", "dashboard", "dict", "endpoint", "environment", "function",
-    "launch", "nfs", "profile", "queue", "setup", "skills", "volume",
+    "launch", "nfs", "queue", "setup", "skills", "volume",
     "workspace",
 })  # fmt: skip
 """Commands of Modal's."""
@@ -59,8 +60,8 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )
 def greenroom(**options: Any) -> None:
-    """Classes and functions in containers, on your own machines.
-
+    """
     \b
+    Classes and functions in containers, on your own machines:
     greenroom run app.py::Model.predict --x 3
     """

@@ -20,10 +20,11 @@ from typing import Any
 import click
 
 from greenroom.cli.misuse import Misuse
-from greenroom.cli.servers import Answering, answering
+from greenroom.cli.servers import Answering, answering, chosen_far
 from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration, timeline
 from greenroom.model.settings import home_directory
+from greenroom.wire.far_messages import ListEnded
 from greenroom.wire.messages import StopContainer
 
 _FIELDS = ("id", "app_name", "function", "state", "reason", "created_at", "inputs_done", "events")
@@ -122,8 +123,15 @@ def logs(container_id: str, follow: bool) -> None:
 
     Exit status: 1 when there is none, 2 when there are several.
     """
-    from greenroom.cli.logs import find_output, show
+    from greenroom.cli.logs import find_output, show, show_far
 
+    if (far := chosen_far()) is not None:
+        known = {record["id"] for record in [*live_containers(), *ended_containers()]}
+        matching = [one for one in known if one.startswith(container_id)]
+        if len(matching) != 1:
+            _complain(container_id, matching)
+        show_far(far, matching[0], follow)
+        return
     files = find_output(container_id)
     if len(files) != 1:
         known = {record["id"] for record in [*live_containers(), *ended_containers()]}
@@ -168,11 +176,18 @@ def live_containers() -> list[dict[str, Any]]:
 def ended_containers() -> list[dict[str, Any]]:
     """The records that are kept, the youngest first."""
     records: list[dict[str, Any]] = []
+    if (far := chosen_far()) is not None:
+        records = far.ask(ListEnded(1))["containers"]
+        return sorted(filter(_is_whole, records), key=lambda record: -record["created_at"])
     for file in (home_directory() / "containers").glob("*.json"):
         try:
             record = json.loads(file.read_text())
         except (OSError, ValueError):
             continue  # just dropped, or written while the disk was full
-        if isinstance(record, dict) and record.get("events") and all(field in record for field in _FIELDS):
+        if _is_whole(record):
             records.append(record)
     return sorted(records, key=lambda record: -record["created_at"])
+
+
+def _is_whole(record: Any) -> bool:
+    return isinstance(record, dict) and bool(record.get("events")) and all(field in record for field in _FIELDS)

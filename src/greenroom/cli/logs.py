@@ -5,12 +5,15 @@ import sys
 import time
 from pathlib import Path
 
-from greenroom.cli.servers import runs
+from greenroom.cli.servers import Answering, Conversation, runs
 from greenroom.model.settings import home_directory
+from greenroom.wire.far_messages import ReadContainerLog
 
 BLOCK = 256 * 1024
 LOOK = 0.05
 """Seconds between two looks at a file that may grow."""
+FAR_LOOK = 0.25
+"""The same, on another machine."""
 
 
 def find_output(container_id: str) -> list[Path]:
@@ -37,6 +40,21 @@ def show(file: Path, follow: bool) -> None:
             time.sleep(LOOK)
     finally:
         os.close(fd)
+
+
+def show_far(server: Answering, container_id: str, follow: bool) -> None:
+    """The same, of a container on another machine."""
+    offset = 0
+    with Conversation(server.address) as conversation:
+        while True:
+            answer, data = conversation.ask(ReadContainerLog(1, container_id, offset))
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+            offset = answer["offset"]
+            if not data and (answer["over"] or not follow):
+                return
+            if not data:
+                time.sleep(FAR_LOOK)
 
 
 def _read_on(fd: int, offset: int) -> int:

@@ -68,7 +68,7 @@ class _Version:
 
     def __init__(self, options: dict[str, Any], replaces: str, said: "Said", watched: threading.Event) -> None:
         ours, theirs = socket.socketpair()
-        told = {**options, "replaces": replaces, "path": address().path, "token": address().token}
+        told = {**options, "replaces": replaces, "address": address()}
         self._reader, self._writer = ours.makefile("r"), ours.makefile("w")
         ours.close()
         command = [sys.executable, "-m", "greenroom.cli.serving", str(theirs.fileno())]

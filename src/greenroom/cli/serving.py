@@ -24,6 +24,7 @@ from greenroom.sdk.app import App
 from greenroom.sdk.bundle import collect_files
 from greenroom.sdk.output import use_sink
 from greenroom.sdk.session import kill_current
+from greenroom.wire.far import Far
 
 
 class _Orders:
@@ -73,7 +74,8 @@ def main(fd: int) -> int:
         channel.makefile("w"),
     )  # one for both forgets what it has read when it writes
     told = json.loads(reader.readline())
-    configure(Address(told["path"], told["token"]))
+    listens, token, role, far = told["address"]
+    configure(Address(listens, token, role, Far(*far) if far is not None else None))
     path, _, name = told["target"].partition("::")
     sys.argv = [path]
     from greenroom.sdk.display import make_display

@@ -6,10 +6,11 @@ import click
 
 from greenroom.cli.inside import command_in, run
 from greenroom.cli.load import find_app, import_target
+from greenroom.cli.misuse import Misuse
 from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.servers import Answering
 from greenroom.model.errors import TimeoutError
-from greenroom.sdk.address import address
+from greenroom.sdk.address import address, chosen, wants_its_own
 from greenroom.sdk.app import App
 from greenroom.sdk.function_call import FunctionCall
 from greenroom.sdk.output import enable_output
@@ -35,6 +36,9 @@ def shell(ctx: click.Context, as_module: bool, cmd: str | None, sandbox: str, ru
     Exit status: the shell's.
     """
     choose_sandbox(ctx, sandbox, runtime)
+    if (far := chosen()) is not None and not wants_its_own():
+        raise Misuse(f"a shell is opened on the machine that its container is on, and {far} is another: run this there, or set "
+                     "GREENROOM_SERVER=local")  # fmt: skip
     path, _, name = target.partition("::")
     app, name = find_app(import_target(path, as_module), name, path)
     name = "" if name in app.registered_entrypoints else name.partition(".")[0]
@@ -49,7 +53,7 @@ def open_shell(app: App, name: str, words: list[str]) -> int:
     waiting = around.add_like(wait_for_the_shell, app, name, timeout=FOREVER)
     with around.run():
         call = waiting.spawn()
-        server = Answering(address().path, address().token)
+        server = Answering(address())
         command = command_in(server, _container(server, around, call), words)
         before = signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is the shell's
         try:

@@ -22,7 +22,7 @@ from greenroom.model.errors import AuthError, ConnectionError, Error, ProtocolEr
 from greenroom.sdk.address import address, on_change
 from greenroom.sdk.codec import limits
 from greenroom.sdk.lazy import Lazy
-from greenroom.wire.connection import BlockingConnection, connect
+from greenroom.wire.connection import BlockingConnection
 from greenroom.wire.loop_connection import LoopConnection, Turn
 from greenroom.wire.messages import (
     PROTOCOL_VERSION,
@@ -93,7 +93,7 @@ class _Router:
         self.on_welcome: Callable[[], None] | None = None
         self._bound: set[tuple[str, str]] = set()
         to = address()
-        self._sock = connect(to.path)
+        self._sock = to.connect()
         self._hello = Hello(to.role, to.token, PROTOCOL_VERSION)
         with _lock:
             _channels.add(self)

@@ -18,7 +18,7 @@ from greenroom.sdk.server_process import ServerProcess
 from greenroom.sdk.streams import warn
 from greenroom.usercode.service import one_line
 from greenroom.wire import messages as m
-from greenroom.wire.connection import BlockingConnection, connect
+from greenroom.wire.connection import BlockingConnection
 from greenroom.wire.image_messages import ImageLog, ImageStep
 from greenroom.wire.payload import Payload
 from greenroom.wire.web_messages import Requested
@@ -36,7 +36,7 @@ class Session:
     def __init__(self, to: Address, process: ServerProcess | None) -> None:
         self.users = 0
         self._process = process
-        self._connection = BlockingConnection(connect(to.path))
+        self._connection = BlockingConnection(to.connect())
         self._answers: dict[int, _Answer] = {}
         self._lock = threading.Lock()
         self._lost: Exception | None = None
@@ -54,6 +54,8 @@ class Session:
         """Send a request; :meth:`wait` for its answer."""
         answer = _Answer()
         with self._lock:
+            if isinstance(self._lost, AuthError):
+                raise self._lost
             if self._lost is not None:
                 raise ConnectionError(f"the Greenroom server went away: {self._lost}")
             self._answers[message.rid] = answer
@@ -172,7 +174,7 @@ def _connected(to: Address) -> Session | None:
     try:
         return Session(to, None)
     except ConnectionError:
-        if to == addresses.configured():
+        if to.far is not None or to == addresses.configured():
             raise
         return None
 
@@ -191,10 +193,11 @@ def open_session(*, stays: bool = False) -> Session:
         if _current is None or _current.lost:
             given = addresses.configured()
             if given is None and (stays or not addresses.wants_its_own()):
-                given = addresses.standing()
+                given = addresses.chosen() or addresses.standing()
             _current = _connected(given) if given is not None else None
             if _current is None and stays:
-                raise ConnectionError("no server stays here that could keep the app: start one with `greenroom server`")
+                raise ConnectionError("no server stays here that could keep the app: start one with `greenroom server`, or choose one "
+                                      "on another machine: `greenroom profile`")  # fmt: skip
             if _current is None:
                 process = ServerProcess()
                 given, _current = process.address, Session(process.address, process)

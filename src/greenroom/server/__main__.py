@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from greenroom.server.core import Server
     from greenroom.server.store.database import Database
 
@@ -28,6 +30,27 @@ def _open_store(server: "Server") -> "Database":
         os._exit(1)  # its worker ends with it
 
 
+def _certificate(server: "Server", certificate: str, key: str) -> "tuple[SSLContext, str]":
+    """What programs on other machines are shown, and its fingerprint."""
+    from greenroom.model.errors import InvalidError
+    from greenroom.server.certificate import load, own
+
+    try:
+        return load(Path(certificate) if certificate else own(server.home), Path(key) if key else None)
+    except (InvalidError, OSError) as error:
+        server.log(str(error))
+        os._exit(1)  # its worker ends with it
+
+
+def _open_to_others(server: "Server", listener: socket.socket, shown: "tuple[SSLContext, str]") -> None:
+    from greenroom.server.remote import Remote
+    from greenroom.wire.far import Far
+
+    host, port = listener.getsockname()[:2]
+    server.remote = Remote(server, listener, shown[0])
+    server.log(f"listens at {Far(host, port)} for programs with a client token; its certificate is {shown[1]}")
+
+
 def _ready(server: "Server", listener: socket.socket) -> None:
     from greenroom.model import standing
 
@@ -36,8 +59,7 @@ def _ready(server: "Server", listener: socket.socket) -> None:
     server.log(f"ready; `greenroom deploy` and `greenroom run` of this user find it (process {os.getpid()})")
 
 
-def main() -> int:
-    """Run one server until a signal ends it; or, unless it is to stay, until its last client has gone."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="greenroom.server")
     parser.add_argument("--home", required=True)
     parser.add_argument("--run", required=True)
@@ -45,17 +67,25 @@ def main() -> int:
     parser.add_argument("--listen", type=int, required=True, metavar="FD")
     parser.add_argument("--lock", type=int, required=True, metavar="FD")
     parser.add_argument("--stay", type=int, default=-1, metavar="FD", help="the lock of the server that stays")
+    parser.add_argument("--remote", type=int, default=-1, metavar="FD", help="for programs on other machines")
+    parser.add_argument("--tls-cert", default="", metavar="FILE")
+    parser.add_argument("--tls-key", default="", metavar="FILE")
     options = parser.parse_args()
+    for number in (options.lock, options.listen, options.stay, options.remote):
+        if number >= 0:
+            os.set_inheritable(number, False)
+    return options
+
+
+def main() -> int:
+    """Run one server until a signal ends it; or, unless it is to stay, until its last client has gone."""
+    options = _options()
     home, stays = Path(options.home), options.stay >= 0
 
     # Whoever started us may have ignored it, which is inherited: then no child could be waited for.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     from greenroom.server.spawn import spawn_worker
 
-    os.set_inheritable(options.lock, False)
-    os.set_inheritable(options.listen, False)
-    if stays:
-        os.set_inheritable(options.stay, False)
     worker = spawn_worker(options.home, options.run, options.lock, stays=stays)
 
     import asyncio
@@ -81,13 +111,20 @@ def main() -> int:
             lock=options.lock,
         )
         store = _open_store(server) if stays else None
+        listener = socket.socket(fileno=options.listen)
+        shown = _certificate(server, options.tls_cert, options.tls_key) if options.remote >= 0 else None
+
+        def ready() -> None:
+            if shown is not None:
+                _open_to_others(server, socket.socket(fileno=options.remote), shown)
+            _ready(server, listener)
+
         server.install_signals()
         server.use_worker(*worker)
-        listener = socket.socket(fileno=options.listen)
         if store is None:
             server.serve(listener, ephemeral=True)
         else:  # nobody is heard before it is known whom the last server had
-            server.use_store(store, lambda: _ready(server, listener))
+            server.use_store(store, ready)
         await server.finished
         if stays:
             standing.withdraw(home)

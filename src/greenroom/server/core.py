@@ -39,6 +39,7 @@ from greenroom.wire.loop_connection import Turn
 from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
 
 if TYPE_CHECKING:
+    from greenroom.server.remote import Remote
     from greenroom.server.store.database import Database
 
 WORKER_END = 5.0
@@ -55,6 +56,9 @@ ALONE = 20.0
 
 class Server:
     """One control plane. Must be made on a running loop."""
+
+    remote: "Remote | None" = None
+    """Where programs on other machines come in."""
 
     def __init__(
         self,
@@ -100,7 +104,7 @@ class Server:
         self.peer_log = PeerLog(self.log, loop.call_later)
         self.finished: asyncio.Future[None] = loop.create_future()
         self.disk = Disk(loop)
-        self._records = Records(home / "containers")
+        self.records = Records(home / "containers")
         self.loop = loop
         self._listener: socket.socket | None = None
         self.web = Web(self)
@@ -313,7 +317,7 @@ class Server:
             peer.send(Done(rid, {"reason": container.fault or container.stop_reason}))
         if container.pid:
             record = container.record(self.id)
-            self.disk.do(lambda: self._records.write(record), self._record_written)
+            self.disk.do(lambda: self.records.write(record), self._record_written)
         app = container.pool.function.app
         for error in container.errors:
             app.tell(Notice(f"{container.pool.function.spec.name}: exit hook failed: {error}"))
@@ -403,6 +407,8 @@ class Server:
             self.loop.remove_reader(self._listener)
             self._listener.close()
         self.web.close()
+        if self.remote is not None:
+            self.remote.close()
         for visitor in list(self.visitors):
             visitor.connection.close()
         if self.store is not None:

@@ -21,6 +21,7 @@ from greenroom.server.container_peer import ContainerPeer
 from greenroom.server.containers import Container
 from greenroom.server.defining import add_function
 from greenroom.server.deploy_handlers import DeployHandlers
+from greenroom.server.log_handlers import LogHandlers
 from greenroom.server.messages import only_payload
 from greenroom.server.replacing import Replacement
 from greenroom.server.secrets import variables_of
@@ -33,12 +34,15 @@ from greenroom.wire.web_messages import TakeOver
 
 if TYPE_CHECKING:
     from greenroom.server.core import Server
+    from greenroom.server.remote import Remote
 
 PATIENCE = 20.0
 """Seconds in which whoever connects must have said who it is."""
 HELLO = (4096, 0)
 """Bytes of header and body that the first frame of a connection may have."""
 STRANGER = "a stranger"
+MOST_REMOTE_STRANGERS = 128
+"""Connections from other machines that haven't said who they are; the oldest goes when there is another."""
 MOST_ARRIVING = 100
 """Bundles that one program may send at once."""
 
@@ -46,18 +50,27 @@ MOST_ARRIVING = 100
 class Visitor:
     """A connection that hasn't said who it is."""
 
-    def __init__(self, server: "Server", sock: socket.socket) -> None:
+    def __init__(
+        self, server: "Server", sock: socket.socket, remote: "Remote | None" = None, source: str = STRANGER
+    ) -> None:
         self._server = server
+        self._remote = remote
+        """What it came by, from another machine; None: it is on this one."""
         self._peer: CallerPeer | ContainerPeer | None = None
-        self._source = STRANGER
+        self._source = source
         """Whom the log is about."""
-        self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed, first_frame=HELLO)
+        self._held: list[tuple[Any, list[Payload]]] = []
+        largest = server.settings.max_payload if remote is not None else 0
+        self.connection = LoopConnection(sock, server.turn, self._on_message, self._on_closed, HELLO, largest)
         server.visitors.add(self)
-        server.strangers[self] = None
-        if len(server.strangers) > allowance.MOST_STRANGERS:
-            oldest = next(iter(server.strangers))
-            del server.strangers[oldest]
-            oldest.refuse(f"{allowance.MOST_STRANGERS} newer connections haven't said who they are")
+        self._strangers, most = server.strangers, allowance.MOST_STRANGERS
+        if remote is not None:
+            self._strangers, most = remote.strangers, MOST_REMOTE_STRANGERS
+        self._strangers[self] = None
+        if len(self._strangers) > most:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.refuse(f"{most} newer connections haven't said who they are")
         self._patience = server.loop.call_later(PATIENCE, self._expect_hello)
 
     def _expect_hello(self) -> None:
@@ -67,11 +80,14 @@ class Visitor:
     def _on_message(self, message: Any, payloads: list[Payload]) -> None:
         self._patience.cancel()
         server = self._server
-        server.strangers.pop(self, None)
+        self._strangers.pop(self, None)
         if not isinstance(message, m.Hello):
             raise ProtocolError(f"the first message must be Hello, not {type(message).__name__}")
         if message.version != m.PROTOCOL_VERSION:
             self.refuse(f"this server speaks protocol {m.PROTOCOL_VERSION}, the client {message.version}")
+            return
+        if self._remote is not None:
+            self._remote.identify(self, message)
             return
         container = server.container_by_token(message.token) if message.role == "container" else None
         if container is not None:
@@ -88,9 +104,30 @@ class Visitor:
         if container is not None and server.sandbox.inline_only:
             self.connection.inline_only = True
             largest = inline = min(INLINE_ONLY, largest)
-        self.connection.send(m.Welcome(server.id, largest, inline))
-        self.connection.on_message = self._peer.on_message
-        self._peer.welcomed()
+        self._welcome(self._peer, largest, inline)
+
+    def _welcome(self, peer: "CallerPeer | ContainerPeer", largest: int, inline: int) -> None:
+        self._peer = peer
+        self.connection.send(m.Welcome(self._server.id, largest, inline))
+        self.connection.on_message = peer.on_message
+        peer.welcomed()
+
+    def hold(self) -> None:
+        """Whether it may come in takes a while to find out: what it has said meanwhile waits, and it is read no further."""
+        self._held = []
+        self.connection.on_message = lambda message, payloads: self._held.append((message, payloads))
+        self.connection.pause_reading()
+
+    def admit(self, peer: "ClientPeer") -> None:
+        """That is what it may be."""
+        settings, held, self._held = self._server.settings, self._held, []
+        self._welcome(peer, settings.max_payload, settings.inline_limit)
+        try:
+            for message, payloads in held:
+                peer.on_message(message, payloads)
+        except ProtocolError as error:
+            self.connection.fail(str(error))
+        self.connection.resume_reading()
 
     def _of_container(self, container: Container, channel: str) -> "CallerPeer | ContainerPeer | None":
         """What a container may be on this connection; None where it was refused."""
@@ -116,7 +153,9 @@ class Visitor:
 
     def _on_closed(self, reason: str) -> None:
         self._server.visitors.discard(self)
-        self._server.strangers.pop(self, None)
+        self._strangers.pop(self, None)
+        if self._remote is not None:
+            self._remote.gone(self)
         self._patience.cancel()
         if reason:
             self._server.peer_log.say(self._source, f"closed a connection of {self._source}: {reason}")
@@ -155,6 +194,7 @@ class ClientPeer(CallerPeer):
             DeleteSecret: self._delete_secret,
         }
         self._handlers |= DeployHandlers(server, self).table
+        self._handlers |= LogHandlers(server, self).table
 
     def welcomed(self) -> None:
         """The connection is ours."""

@@ -35,6 +35,16 @@ class Records:
             return f"the record of {record['id']} is not kept: {error.strerror or error}"
         return ""
 
+    def read(self) -> list[dict[str, Any]]:
+        """Those that are kept."""
+        found: list[dict[str, Any]] = []
+        for file in self._directory.glob("*.json"):
+            try:
+                found.append(json.loads(file.read_text()))
+            except (OSError, ValueError):
+                continue  # just dropped, or written while the disk was full
+        return found
+
     def _drop_old(self) -> None:
         with os.scandir(self._directory) as entries:
             files = sorted((e for e in entries if e.name.endswith(".json")), key=lambda e: e.stat().st_mtime)

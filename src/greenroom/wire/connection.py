@@ -1,23 +1,29 @@
 """A connection of a thread that blocks, and what it shares with one on an event loop (``loop_connection.py``).
 
-Both are raw sockets rather than asyncio streams, since large payloads come as file descriptors beside the bytes.
+Both are raw sockets rather than asyncio streams, since large payloads come as file descriptors beside the bytes. Where none
+can be passed, to and from another machine, what is in the file travels ahead of its message, as ``Piece``s, and is a file
+again on the other side.
 """
 
 import array
 import os
 import select
 import socket
+import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from greenroom.model.errors import ConnectionError, ProtocolError
+from greenroom.model.errors import ConnectionError, ProtocolError, RequestSizeError
+from greenroom.wire.far_messages import Piece
 from greenroom.wire.frames import FrameDecoder, encode_frame
-from greenroom.wire.payload import Payload, join, split
+from greenroom.wire.payload import Descriptor, Payload, PayloadWriter, join, split
 from greenroom.wire.schema import Message, decode_header, encode_header
 
 _READ = 256 * 1024
 _LITTLE = 32 * 1024
+_PIECE = 256 * 1024
+"""Bytes of a file that travel in one frame, where it can't be passed."""
 MAX_FDS = 64
 """Descriptors that leave with one write."""
 MAX_WAITING_FDS = 1024
@@ -30,6 +36,10 @@ MAX_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have (``sun_path`` less its end)."""
 
 
+class FarSocket(socket.socket):
+    """One that leads to another machine, by whatever way: bytes get through, descriptors don't. See ``far.py``."""
+
+
 def encode(message: Message, payloads: Sequence[Payload] | None = None) -> tuple[bytes, list[int]]:
     """Frame and descriptors of a message; its ``sizes`` are filled in from ``payloads``."""
     if payloads is None:
@@ -38,11 +48,28 @@ def encode(message: Message, payloads: Sequence[Payload] | None = None) -> tuple
     return encode_frame(encode_header(message, sizes), body), fds
 
 
-class Inbox:
-    """What has arrived: frames and descriptors, which pair up in order."""
+def pieces(fds: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+    """Frames that carry what is in files, which have to stay open meanwhile; each with how much of that it has."""
+    for fd in fds:
+        offset, size = 0, os.fstat(fd).st_size
+        while offset < size:
+            data = os.pread(fd, _PIECE, offset)
+            offset += len(data)
+            yield encode_frame(encode_header(Piece(offset >= size, [len(data)])), data), len(data)
 
-    def __init__(self, first_frame: tuple[int, int] | None = None) -> None:
+
+class Inbox:
+    """What has arrived: frames and descriptors, which pair up in order.
+
+    Args:
+        largest: from afar, where no descriptors come: bytes that what comes in their place may have. 0: they come.
+    """
+
+    def __init__(self, first_frame: tuple[int, int] | None = None, largest: int = 0) -> None:
         self._decoder = FrameDecoder(first=first_frame)
+        self._largest = largest
+        self._file: PayloadWriter | None = None
+        """What comes in pieces, as far as it has."""
         self._fds: list[int] = []
         # Read into, again and again: a fresh buffer of this size for each read costs more than the read.
         self._buffer = memoryview(bytearray(_READ))
@@ -67,13 +94,32 @@ class Inbox:
         data = self._buffer[:length]
         for header, body in self._decoder.feed(bytes(data) if length < _LITTLE else data):
             message = decode_header(header)
+            if type(message) is Piece:
+                self._put(message, body)
+                continue
             sizes = getattr(message, "sizes", None)
             if sizes is None and body:
                 raise ProtocolError(f"{type(message).__name__} carries no payload, yet {len(body)} bytes came")
             arrived.append((message, split(sizes, body, self._fds) if sizes is not None else []))
-        if self._fds and not self._decoder.mid_frame:
+        if self._fds and not self._largest and not self._decoder.mid_frame:
             raise ProtocolError("file descriptors came that belong to no message")
         return arrived
+
+    def _put(self, piece: Piece, data: bytes) -> None:
+        """The next of a file, which stands in the place of a descriptor once it is whole."""
+        if not self._largest or not data or piece.sizes != [len(data)]:
+            raise ProtocolError("a piece of a file came that can't be one")
+        if len(self._fds) >= MAX_WAITING_FDS:
+            raise ProtocolError(f"more than {MAX_WAITING_FDS} files came without their message")
+        self._file = self._file or PayloadWriter(0, self._largest)
+        try:
+            self._file.write(data)
+        except RequestSizeError as error:
+            raise ProtocolError(str(error)) from None
+        if piece.last:
+            whole, self._file = self._file.payload(), None
+            assert isinstance(whole, Descriptor)
+            self._fds.append(whole.release())
 
     @property
     def partial(self) -> int:
@@ -116,7 +162,8 @@ class BlockingConnection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.broken = False
-        self._inbox = Inbox()
+        self._far = isinstance(sock, FarSocket)
+        self._inbox = Inbox(largest=sys.maxsize if self._far else 0)
         self._arrived: deque[tuple[Message, list[Payload]]] = deque()
 
     def send(self, message: Message, payloads: Sequence[Payload] | None = None) -> None:
@@ -128,6 +175,10 @@ class BlockingConnection:
         """Send frames that :func:`encode` made."""
         finished = False
         try:
+            if fds and self._far:
+                for frame, _ in pieces(fds):
+                    self.sock.sendall(frame)
+                fds = []
             while fds:
                 batch, fds = fds[:MAX_FDS], fds[MAX_FDS:]
                 # The first descriptors leave with one byte each time, the last with all that is left.

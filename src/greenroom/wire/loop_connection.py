@@ -2,13 +2,14 @@
 
 import os
 import socket
+import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from greenroom.model.errors import ProtocolError
-from greenroom.wire.connection import MAX_FDS, Inbox, encode, send_with_fds
-from greenroom.wire.payload import Payload, in_memory
+from greenroom.wire.connection import MAX_FDS, FarSocket, Inbox, encode, pieces, send_with_fds
+from greenroom.wire.payload import Descriptor, Payload, in_memory
 from greenroom.wire.schema import Message
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class LoopConnection:
     """A connection on an event loop: calls ``on_message(message, payloads)`` for each arrival, ``on_closed(reason)`` once.
 
     ``reason`` is ``""`` when the peer closed between two frames, else one line. ``first_frame``: bytes of header and body
-    that the first frame may have.
+    that the first frame may have. ``largest``: the peer is on another machine, and bytes that what comes from there in the place
+    of a descriptor may have; 0: it isn't.
     """
 
     def __init__(
@@ -86,8 +88,11 @@ class LoopConnection:
         on_message: Callable[[Message, list[Payload]], None],
         on_closed: Callable[[str], None],
         first_frame: tuple[int, int] | None = None,
+        largest: int = 0,
     ) -> None:
         sock.setblocking(False)
+        largest = sys.maxsize if isinstance(sock, FarSocket) else largest
+        self._far = bool(largest)
         self._sock = sock
         self._turn = turn
         self.on_message = on_message
@@ -95,8 +100,10 @@ class LoopConnection:
         self._on_closed = on_closed
         self.on_partial: Callable[[int], None] | None = None
         """Told after each read how many bytes have come of a frame that isn't whole; may raise ProtocolError."""
-        self._inbox = Inbox(first_frame)
+        self._inbox = Inbox(first_frame, largest)
         self._queue: deque[tuple[bytes | memoryview, list[int], Sequence[Payload] | None]] = deque()
+        self._pieces: Iterator[tuple[bytes, int]] | None = None
+        """Of the files of what is first in the queue, where they can't be passed."""
         self._paused = False
         self._doubted = False
         self._marked = False
@@ -119,6 +126,8 @@ class LoopConnection:
         # The payloads are kept beside the frame: a Descriptor among them closes its file when nobody holds it.
         self._queue.append((data, fds, payloads if fds else None))
         self.backlog += len(data)
+        if fds and self._far:
+            self.backlog += sum(payload.size for payload in payloads or () if isinstance(payload, Descriptor))
         if not self._marked and not self._writing:
             self._marked = True
             self._turn.mark(self)
@@ -149,7 +158,16 @@ class LoopConnection:
 
     def _write_some(self) -> int:
         data, fds, kept = self._queue.popleft()
-        if fds:
+        if fds and self._far:
+            self._pieces = self._pieces or pieces(fds)
+            frame, size = next(self._pieces, (b"", 0))
+            if frame:
+                self.backlog += len(frame) - size
+                self._queue.appendleft((data, fds, kept))
+                data = frame
+            else:  # all of them have left, and the message is as any other
+                self._pieces = None
+        elif fds:
             batch, rest = fds[:MAX_FDS], fds[MAX_FDS:]
             try:
                 sent = send_with_fds(self._sock, data[:1] if rest else data, batch)
@@ -159,7 +177,7 @@ class LoopConnection:
             if sent < len(data):
                 self._queue.appendleft((memoryview(data)[sent:], rest, kept))
             return sent
-        if self._queue and len(data) < _JOIN:
+        if self._queue and len(data) < _JOIN and self._pieces is None:
             data = self._joined(data)
         sent = 0
         try:

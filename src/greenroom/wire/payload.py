@@ -32,6 +32,11 @@ class Descriptor:
         """A reader with a position of its own (a descriptor that was passed on shares its position)."""
         return open(f"/proc/self/fd/{self.fd}", "rb")
 
+    def release(self) -> int:
+        """The descriptor, which is the caller's to close from now on."""
+        fd, self.fd = self.fd, -1
+        return fd
+
     def close(self) -> None:
         """Give the descriptor back; may be called again."""
         fd, self.fd = self.fd, -1
