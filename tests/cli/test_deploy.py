@@ -380,3 +380,98 @@ def test_a_unit_for_systemd_is_written_once(tmp_path, home, monkeypatch):
     assert "KillMode=process\nTimeoutStopSec=60\n" in printed
     odd = run("server", "install", "--print", GREENROOM_HOME=f"{tmp_path}/a b%c").stdout
     assert f'Environment="GREENROOM_HOME={tmp_path}/a b%%c"\n' in odd
+
+
+DETACHED = """
+    import time
+    from pathlib import Path
+
+    import greenroom
+
+    app = greenroom.App("batch")
+
+    @app.function(scaledown_window=0.2)
+    def work(name):
+        print("begins", name)
+        Path(f"MARKS/{name}").touch()
+        while not Path(f"MARKS/{name}.go").exists():
+            time.sleep(0.01)
+        Path(f"MARKS/{name}.done").touch()
+        return name
+
+    @app.local_entrypoint()
+    def main():
+        print(work.spawn("one").object_id)
+        while not Path("MARKS/one").exists():
+            time.sleep(0.01)
+"""
+
+
+def detached(stays: Stays) -> str:
+    return str(write(stays.directory, DETACHED.replace("MARKS", str(stays.directory)), "batch.py"))
+
+
+def test_a_detached_app_goes_on_until_it_is_done(stays):
+    ran = run("run", "--detach", detached(stays))
+    assert ran.returncode == 0, ran.stderr
+    call = next(line for line in ran.stdout.splitlines() if line.startswith("fc-"))
+    (record,) = stays.apps()
+    app_id = str(record["id"])
+    assert (record["name"], record["state"]) == ("batch", "detached")
+    assert (f"batch goes on without this program, as {app_id}: `greenroom app stop {app_id}` ends it, `greenroom app logs batch` shows "
+            "what it prints") in ran.stderr  # fmt: skip
+    assert not (stays.directory / "one.done").exists()
+    (stays.directory / "one.go").touch()
+    wait_for(lambda: stays.apps() == [], what="it has ended by itself")
+    assert (stays.directory / "one.done").exists()
+    assert python(f"print(greenroom.FunctionCall.from_id({call!r}).get())") == "one\n", "its result is kept"
+    assert run("app", "logs", "batch").stdout.endswith("| begins one\n")
+
+
+def test_a_function_that_is_run_detached_outlives_its_program(plain):
+    file = detached(plain)
+    for number, name in ((signal.SIGKILL, "killed"), (signal.SIGINT, "interrupted")):
+        program = subprocess.Popen([*COMMAND, "run", "-d", f"{file}::work", "--name", name], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=environment())  # fmt: skip
+        wait_for((plain.directory / name).exists)
+        program.send_signal(number)
+        _, said = program.communicate(timeout=30)
+        assert program.returncode == (-9 if number == signal.SIGKILL else 130)
+        assert "Traceback" not in said
+        assert number == signal.SIGKILL or "leaving: the app goes on" in said
+        wait_for(lambda: [app["state"] for app in plain.apps()] == ["detached"])
+        (plain.directory / f"{name}.go").touch()
+        wait_for((plain.directory / f"{name}.done").exists)
+        wait_for(lambda: plain.apps() == [])
+
+
+def test_a_detached_app_is_stopped_and_ends_with_the_server(plain):
+    assert run("run", "--detach", detached(plain)).returncode == 0
+    assert run("app", "stop", "batch").stdout == "✓ batch has ended\n"
+    assert plain.apps() == []
+    (plain.directory / "one").unlink()
+    printed = run("run", "--detach", detached(plain)).stdout
+    call = next(line for line in printed.splitlines() if line.startswith("fc-"))
+    assert plain.end() == 0
+    plain.start()
+    assert plain.apps() == []
+    collect = f"""
+try:
+    greenroom.FunctionCall.from_id({call!r}).get(timeout=30)
+except greenroom.InputCancellation as error:
+    print(error)
+"""
+    assert python(collect).startswith("the call was cancelled: ")
+
+
+def test_what_can_not_be_detached_is_said(home, tmp_path):
+    file = str(write(tmp_path, DETACHED.replace("MARKS", str(tmp_path)), "batch.py"))
+    done = run("run", "--detach", file)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "greenroom: no server stays here that could keep the app: start one with `greenroom server`"
+    )
+    for options, extra in ((["--sandbox", "process"], {}), ([], {"GREENROOM_SERVER": "own"})):
+        done = run("run", "--detach", *options, file, **extra)
+        assert done.returncode == 2
+        assert done.stderr.startswith("greenroom: --detach is for the server that stays")

@@ -113,7 +113,6 @@ else:
         lambda: greenroom.forward(8000),
         lambda: greenroom.Secret.from_name("s").hydrate(),
         lambda: greenroom.FunctionCall.from_id("fc-1").cancel(terminate_containers=True),
-        lambda: greenroom.App("x").run(detach=True),
         lambda: greenroom.App.lookup("x", create_if_missing=True),
         lambda: greenroom.App("x").logs,
         lambda: function().keep_warm(1),

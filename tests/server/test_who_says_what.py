@@ -22,8 +22,9 @@ CALLER, AGENT, CLIENT, FAR = "caller", "agent", "client", "far"
 """A container that calls, on a connection of its own; a container's data connection; a program; one on another machine."""
 CALLS = {"Bind", "Call", "CancelCall", "Collect", "Credit", "EndInputs", "Inputs", "WasKept", "WhereServed"}
 PROGRAMS = {
-    "BuildImage", "CreateApp", "CreateVersion", "DefineFunction", "DeleteSecret", "Deploy", "EnterContainer", "FollowApp",
-    "HasBundle", "ListApps", "ListContainers", "ListEnded", "ListSecrets", "ListVersions", "Lookup", "PutBundle", "PutSecret", "Rollback",
+    "BuildImage", "CreateApp", "CreateVersion", "DefineFunction", "DeleteSecret", "Deploy", "Detach", "EnterContainer", "FollowApp",
+    "HasBundle", "Leave", "ListApps", "ListContainers", "ListEnded", "ListSecrets", "ListVersions", "Lookup", "PutBundle",
+    "PutSecret", "Rollback",
     "GetStats", "ReadAppLog", "ReadContainerLog", "Shutdown", "StopApp", "StopContainer", "StopDeployed", "TakeOver",
     "UpdateAutoscaler",
 }  # fmt: skip

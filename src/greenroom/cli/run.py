@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,15 +14,20 @@ from greenroom.cli.failure import exit_status, settle_stdout, show_failure, stdo
 from greenroom.cli.load import Found, load
 from greenroom.cli.misuse import Misuse
 from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
-from greenroom.cli.signals import Signals
+from greenroom.cli.signals import LEAVING, Signals
+from greenroom.sdk.address import wants_its_own
+from greenroom.sdk.app import App
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
-from greenroom.sdk.output import enable_output
+from greenroom.sdk.output import enable_output, say
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-q", "--quiet", is_flag=True, help="Only the program's own output, and errors.")
 @click.option("--timestamps", is_flag=True, help="Begin lines of containers with the time.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="Let the app go on when the program has ended, on the server that stays."
+)
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
 @sandbox_options
 @click.argument("target", metavar="TARGET", type=click.Path())
@@ -31,6 +37,7 @@ def run(
     ctx: click.Context,
     quiet: bool,
     timestamps: bool,
+    detach: bool,
     as_module: bool,
     sandbox: str,
     runtime: str,
@@ -43,25 +50,37 @@ def run(
     ARGS are the program's: `greenroom run app.py --help` shows them. What a
     function or method returns is printed last.
 
+    With --detach, what containers do goes on until it is done, whatever becomes of
+    the program, or until `greenroom app stop`; so does a function that is run.
+
     Exit status: 0; 1 the run failed; 2 misuse; 130 Ctrl-C.
     """
     choose_sandbox(ctx, sandbox, runtime)
-    ctx.exit(run_target(target, as_module, list(arguments), quiet=quiet, timestamps=timestamps))
+    if detach and wants_its_own():
+        raise Misuse(
+            "--detach is for the server that stays: leave out --sandbox, --runtime and GREENROOM_SERVER=own, or --detach"
+        )
+    status = run_target(target, as_module, list(arguments), quiet=quiet, timestamps=timestamps, detach=detach)
+    ctx.exit(status)
 
 
-def run_target(target: str, as_module: bool, arguments: list[str], *, quiet: bool, timestamps: bool) -> int:
+def run_target(
+    target: str, as_module: bool, arguments: list[str], *, quiet: bool, timestamps: bool, detach: bool = False
+) -> int:
     """The whole of a run; its exit status."""
     sys.argv = [target.partition("::")[0], *arguments]
     failed: BaseException | None = None
-    with Signals() as signals:
+    with Signals(_leave, LEAVING) if detach else Signals() as signals:
         try:
             with enable_output(not quiet, timestamps=timestamps):
                 found = load(target, as_module)
-                call = prepare(found, target, arguments)
+                call = prepare(found, target, arguments, detach=detach)
                 result = None
                 try:
-                    with found.app.run():
+                    with found.app.run(detach=detach):
                         try:
+                            if detach:
+                                _say_detached(found.app)
                             result = call()
                         except BaseException as error:  # noqa: BLE001 - shown below, once exit hooks have run
                             failed = error
@@ -75,6 +94,18 @@ def run_target(target: str, as_module: bool, arguments: list[str], *, quiet: boo
             failed = error if failed is None else failed
     status = _status(failed, signals.status)
     return status if settle_stdout() else status or 1
+
+
+def _leave() -> None:
+    """At once: whoever interrupts twice waits for nothing, and there is nothing to end."""
+    os._exit(130)
+
+
+def _say_detached(app: App) -> None:
+    say(
+        f"{app.name or 'app'} goes on without this program, as {app.app_id}: `greenroom app stop {app.app_id}` ends it, "
+        f"`greenroom app logs {app.name or 'app'}` shows what it prints"
+    )
 
 
 def _status(failed: BaseException | None, signalled: int | None) -> int:
@@ -103,8 +134,10 @@ def _status(failed: BaseException | None, signalled: int | None) -> int:
     return signalled or 1
 
 
-def prepare(found: Found, target: str, arguments: list[str]) -> Callable[[], Any]:
+def prepare(found: Found, target: str, arguments: list[str], *, detach: bool = False) -> Callable[[], Any]:
     """What to call once the app runs, with the program's options bound; it returns what is to be printed, or None.
+
+    ``detach``: what is called in a container goes on there when this program ends.
 
     Raises:
         Misuse, click.ClickException: the arguments don't fit.
@@ -119,7 +152,7 @@ def prepare(found: Found, target: str, arguments: list[str]) -> Callable[[], Any
     if isinstance(thing, Function):
         own = parameters_of(thing.definition, found.name)
         args, kwargs = own.bind(parse(title, inspect.getdoc(thing.definition), [own], arguments))
-        return lambda: _call_remote(thing, args, kwargs)
+        return lambda: _call_remote(thing, args, kwargs, detach)
     cls, method = thing
     function = cls.definition.methods[method].function
     own = parameters_of(function, found.name, skip_self=True)
@@ -131,7 +164,7 @@ def prepare(found: Found, target: str, arguments: list[str]) -> Callable[[], Any
     given = parse(title, inspect.getdoc(function), [constructor, own], arguments)
     args, kwargs = own.bind(given)
     to_construct, named = constructor.bind(given)
-    return lambda: _call_remote(getattr(cls(*to_construct, **named), method), args, kwargs)
+    return lambda: _call_remote(getattr(cls(*to_construct, **named), method), args, kwargs, detach)
 
 
 def constructor_of(cls: Any) -> Parameters:
@@ -152,8 +185,10 @@ def _call_here(function: Callable[..., Any], args: list[Any], kwargs: dict[str, 
         asyncio.run(result)
 
 
-def _call_remote(function: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+def _call_remote(function: Any, args: list[Any], kwargs: dict[str, Any], detach: bool) -> Any:
     """Run a function from the command line: what it returns; what it yields is printed as it comes."""
+    if not function.is_generator and detach:
+        return function.spawn(*args, **kwargs).get()
     if not function.is_generator:
         return function.remote(*args, **kwargs)
     for value in function.remote_gen(*args, **kwargs):

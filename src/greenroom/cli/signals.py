@@ -16,17 +16,20 @@ from greenroom.sdk.session import kill_current
 from greenroom.sdk.streams import warn
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
+STOPPING = ("stopping: exit hooks run; once more to kill", "killing")
+LEAVING = ("leaving: the app goes on", "leaving at once: the app goes on")
 
 
 class Signals:
-    """For ``with``; from the main thread. ``kill`` is called by the second signal.
+    """For ``with``; from the main thread. ``kill`` is called by the second signal; ``says``: what the first two say.
 
     Once a signal has come, the process ends with its status: later ones change nothing, to its very end, but for the
     third.
     """
 
-    def __init__(self, kill: Callable[[], None] = kill_current) -> None:
+    def __init__(self, kill: Callable[[], None] = kill_current, says: tuple[str, str] = STOPPING) -> None:
         self._kill = kill
+        self._says = says
         self.received: list[int] = []
         self._interrupting = True
         self._acting = True
@@ -81,11 +84,11 @@ class Signals:
     def _act(self) -> None:
         if not os.read(self._reader, 1):
             return
-        warn("\nstopping: exit hooks run; once more to kill")
+        warn(f"\n{self._says[0]}")
         self._said.set()
         if not os.read(self._reader, 1):
             return
-        warn("\nkilling")
+        warn(f"\n{self._says[1]}")
         try:
             self._kill()
         except (ConnectionError, OSError):

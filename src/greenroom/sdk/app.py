@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from greenroom.model.errors import ConnectionError, InvalidError, NotFoundError
 from greenroom.model.ids import new_id
@@ -12,6 +12,7 @@ from greenroom.model.spec import FunctionSpec
 from greenroom.model.versions import dataclass_transform
 from greenroom.sdk.channel import next_rid
 from greenroom.sdk.cls import Cls, bind
+from greenroom.sdk.decorating import FunctionDecorator, needs_parentheses
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
 from greenroom.sdk.lazy import Lazy
@@ -74,6 +75,8 @@ class App:
         self._app_id = ""
         self._includer: App | None = None
         self._session: sessions.Session | None = None
+        self._detached = False
+        """It goes on when its session has ended."""
         self._images: set[str] = set()
         self._urls: dict[tuple[str, str], str] = {}
         """Those that were made for it."""
@@ -157,7 +160,7 @@ class App:
 
     # ---- decorators ----
 
-    def function(self, *args: Any, **options: Any) -> _FunctionDecorator:
+    def function(self, *args: Any, **options: Any) -> FunctionDecorator:
         """Make a function of this app that runs in containers.
 
         Keyword arguments: ``cpu`` cores, ``memory`` MiB (each a request, or ``(request, limit)``), ``gpu``,
@@ -168,8 +171,8 @@ class App:
         Raises:
             InvalidError: an unknown keyword, a value out of range, or not a function.
         """
-        _needs_parentheses("function", args)
-        return _FunctionDecorator(self, read_options("@app.function", with_defaults(self._defaults, options)))
+        needs_parentheses("function", args)
+        return FunctionDecorator(self, read_options("@app.function", with_defaults(self._defaults, options)))
 
     def _add_function(self, raw: Callable[..., Any], options: Options) -> Function[..., Any, Any]:
         definition = describe_function(
@@ -205,7 +208,7 @@ class App:
             InvalidError: an unknown keyword, a value out of range, not a class, or decorators inside it that contradict
                 each other.
         """
-        _needs_parentheses("cls", args)
+        needs_parentheses("cls", args)
         read = read_options("@app.cls", with_defaults(self._defaults, options))
 
         def decorate(user_class: T) -> T:
@@ -246,7 +249,7 @@ class App:
         self, *args: Any, name: str | None = None
     ) -> Callable[[Callable[P, R]], LocalEntrypoint[P, R]]:
         """Make a function what ``greenroom run`` calls, here, while the app runs."""
-        _needs_parentheses("local_entrypoint", args)
+        needs_parentheses("local_entrypoint", args)
 
         def decorate(function: Callable[P, R]) -> LocalEntrypoint[P, R]:
             entrypoint = LocalEntrypoint(function, name or function.__name__)
@@ -302,12 +305,13 @@ class App:
         """``with app.run():`` or ``async with app.run():``: its functions can be called until the block ends.
 
         ``name``: what the app is called, where it has no name. ``show_progress=True``: as inside ``enable_output()``.
+        ``detach=True``: when the block or the program ends, the app goes on, on the server that stays, until its spawned calls are
+        over and its containers idle, or ``greenroom app stop``.
 
         Starts a server where none runs, and ends it after. When the block ends, by whatever, running inputs are
         cancelled, exit hooks run, and their output is shown before it is left.
         """
-        if options.pop("detach", False):
-            raise NotImplementedError("app.run(detach=True): deployed apps are not built yet")
+        detach = bool(options.pop("detach", False))
         self._ignored |= {name for name in _IGNORED_BY_RUN if options.pop(name, None)}
         name, show = options.pop("name", None), options.pop("show_progress", None)
         if name is not None:
@@ -316,21 +320,23 @@ class App:
             self._name = name
         if options:
             raise InvalidError(f"app.run() knows no {', '.join(f'{name}=' for name in sorted(options))}")
-        return AppRun(self, show=bool(show))
+        return AppRun(self, show=bool(show), detach=detach)
 
-    def start(self, *, images_only: bool = False, replaces: str = "") -> None:
+    def start(self, *, images_only: bool = False, replaces: str = "", detach: bool = False) -> None:
         """What entering ``run()`` does; ``replaces``: the id of the version that answers requests until this one can, if any."""
         if self._session is not None:
             raise InvalidError(f"{self!r} is running already")
         created = m.CreateApp(next_rid(), new_id("ap"), self._name or "app", replaces)
-        session = self._define(created, images_only=images_only)
+        session = self._define(created, images_only=images_only, stays=detach)
         try:
             if replaces:
                 defining.take_over(session, created.app_id)
+            if detach:
+                defining.detach(session, created.app_id)
         except BaseException:
             sessions.close_session(session)
             raise
-        self._session, self._app_id = session, created.app_id
+        self._session, self._app_id, self._detached = session, created.app_id, detach
         sessions.note_running(session, created.app_id)
         sink = current_sink()
         if sink is not None and not images_only:
@@ -369,7 +375,7 @@ class App:
         finally:
             self._app_id = ""
 
-    def _define(self, created: defining.Created, *, images_only: bool = False) -> sessions.Session:
+    def _define(self, created: defining.Created, *, images_only: bool = False, stays: bool = False) -> sessions.Session:
         """Tell the server of it; the session with that."""
         refuse_inside()
         show_without_our_frames()
@@ -381,7 +387,7 @@ class App:
         sink = current_sink()
         if sink is not None:
             sink.app_creating(self._name or "app")
-        session = sessions.open_session(stays=not runs)
+        session = sessions.open_session(stays=stays or not runs)
         options = {name: entry[2] for name, entry in (*self._functions.items(), *self._classes.items())}
         try:
             defined = defining.define(session, created, specs, options, images_only=images_only)
@@ -400,11 +406,13 @@ class App:
         if session is None:
             return
         app_id, self._app_id = self._app_id, ""
-        sink = current_sink() if said else None
+        sink = current_sink() if said and not self._detached else None
         if sink is not None:
             sink.app_stopping()
         try:
-            if not session.lost:
+            if self._detached:
+                defining.leave(session, app_id)
+            elif not session.lost:
                 session.request(m.StopApp(next_rid(), app_id, drain=drain))
         except ConnectionError:
             pass  # its server has gone just now, and the app with it
@@ -416,22 +424,6 @@ class App:
 
 
 Stub = App  # as it was called once
-
-
-class _FunctionDecorator:
-    """``@app.function(…)``, waiting for its function; typed so that ``.remote`` keeps the function's own types."""
-
-    def __init__(self, app: App, options: Options) -> None:
-        self._app = app
-        self._options = options
-
-    def __call__(self, function: Callable[P, R]) -> Function[P, R, R]:
-        return cast("Function[P, R, R]", self._app._add_function(function, self._options))
-
-
-def _needs_parentheses(decorator: str, args: tuple[Any, ...]) -> None:
-    if args:
-        raise InvalidError(f"@app.{decorator} lacks its parentheses: write @app.{decorator}()")
 
 
 def _interactive() -> bool:

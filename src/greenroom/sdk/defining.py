@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from greenroom.model.errors import ConnectionError
+from greenroom.model.errors import ConnectionError, NotFoundError
 from greenroom.model.ids import new_id
 from greenroom.model.spec import FunctionSpec
 from greenroom.sdk import bundle as bundles
@@ -15,7 +15,7 @@ from greenroom.sdk.options import Options
 from greenroom.sdk.program import main_module_name
 from greenroom.sdk.session import Session, close_session
 from greenroom.wire import messages as m
-from greenroom.wire.deploy_messages import CreateVersion, Deploy
+from greenroom.wire.deploy_messages import CreateVersion, Deploy, Detach, Leave
 from greenroom.wire.image_messages import BuildImage
 from greenroom.wire.payload import Payload, as_payload
 
@@ -143,3 +143,15 @@ def take_over(session: Session, app_id: str) -> None:
     from greenroom.wire.web_messages import TakeOver
 
     session.request(TakeOver(next_rid(), app_id))
+
+
+def detach(session: Session, app_id: str) -> None:
+    """Have it go on when this program has ended; raises InvalidError where the server doesn't."""
+    session.request(Detach(next_rid(), app_id))
+
+
+def leave(session: Session, app_id: str) -> None:
+    """Let go of an app that is to go on; where the session is lost, the server has noticed."""
+    if not session.lost:
+        with suppress(NotFoundError):  # it was stopped
+            session.request(Leave(next_rid(), app_id))

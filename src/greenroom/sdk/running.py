@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class AppRun:
     """The time in which an app runs; for ``with`` and ``async with``."""
 
-    def __init__(self, app: "App", *, show: bool = False) -> None:
+    def __init__(self, app: "App", *, show: bool = False, detach: bool = False) -> None:
         self._app = app
+        self._detach = detach
         self._show = show
         """Show what it does, unless something does already."""
         self._shown: AbstractContextManager[None] | None = None
@@ -35,7 +36,7 @@ class AppRun:
             self._shown = enable_output()
             self._shown.__enter__()
         try:
-            self._app.start()
+            self._app.start(detach=self._detach)
         except BaseException:
             self._hide()
             raise

@@ -23,6 +23,8 @@ class App:
         """Seconds since 1970."""
         self.deployed = False
         """It stays without its program."""
+        self.detached = False
+        """It goes on when its program has ended: see ``detached.py``."""
         self.version = 0
         """Of a deployed app, once it is kept."""
         self.replaced = False
@@ -40,6 +42,11 @@ class App:
         self.said: set[str] = set()
         self.requests: RequestLog | None = None
         """Where those from the web are noted; None: nowhere."""
+
+    @property
+    def outlives_program(self) -> bool:
+        """Whether it goes on without its program, deployed or not: what it prints is kept, and so are its spawned calls."""
+        return bool(self.version) or self.detached
 
     def tell(self, message: Any, payloads: list[Payload] | None = None) -> None:
         """Send an event to the client that follows this app."""

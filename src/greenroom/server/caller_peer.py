@@ -175,7 +175,7 @@ class CallerPeer:
         call.refusal, call.caller = refusal, self._only_app
         if message.again >= 0:
             self._say_again(call, message.again)
-        if owner is None and pool.function.app.version and self._server.durable is not None:
+        if owner is None and pool.function.app.outlives_program and self._server.durable is not None:
             self._server.durable.begun(call)
         if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
             name = pool.function.spec.name

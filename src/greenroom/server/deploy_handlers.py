@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import Error, ExecutionError, InvalidError, NotFoundError, ProtocolError
+from greenroom.server.detached import detach
 from greenroom.server.messages import Handler
 from greenroom.server.pools import Function
 from greenroom.wire import deploy_messages as d
@@ -34,6 +35,8 @@ class DeployHandlers:
             d.Lookup: self._lookup,
             d.UpdateAutoscaler: self._update_autoscaler,
             d.GetStats: self._get_stats,
+            d.Detach: self._detach,
+            d.Leave: self._leave,
         }
 
     def _done(self, rid: int, **data: Any) -> None:
@@ -58,6 +61,14 @@ class DeployHandlers:
     def _deploy(self, message: d.Deploy, payloads: list[Payload]) -> None:
         app = self._server.app(message.app_id)
         self._server.deployments.deploy(app, self._answer(message.rid, lambda: {"version": app.version}))
+
+    def _detach(self, message: d.Detach, payloads: list[Payload]) -> None:
+        detach(self._server, self._server.app(message.app_id))
+        self._done(message.rid)
+
+    def _leave(self, message: d.Leave, payloads: list[Payload]) -> None:
+        self._peer.leaves(self._server.app(message.app_id))
+        self._done(message.rid)
 
     def _list_apps(self, message: d.ListApps, payloads: list[Payload]) -> None:
         self._done(message.rid, apps=self._server.deployments.records())

@@ -206,7 +206,7 @@ class Deployments:
             {
                 "id": app.id,
                 "name": app.name,
-                "state": "stopping" if app.stopping is not None else "deployed" if app.deployed else "running",
+                "state": _state(app),
                 "version": app.version,
                 "created_at": app.created_at,
                 "containers": sum(c.pool.function.app is app for c in live),
@@ -215,3 +215,11 @@ class Deployments:
             }
             for app in self._server.apps.values()
         ]
+
+
+def _state(app: "App") -> str:
+    if app.stopping is not None:
+        return "stopping"
+    if app.deployed:
+        return "deployed"
+    return "running" if app.follower is not None or not app.detached else "detached"

@@ -92,7 +92,8 @@ class Durable:
         """It has come, and none of its inputs."""
         function = call.pool.function
         call.keeper = self
-        name = deployed_id(function.app.name, function.spec.name)
+        app = function.app.name if function.app.version else function.app.id  # what is not deployed has no name
+        name = deployed_id(app, function.spec.name)
         binding = next(key for key, pool in function.pools.items() if pool is call.pool)
         row = self._rows.CallRow(
             call.id, function.app.id, name, call.method, binding, call.shape, None, self._server.lifecycle.clock.wall()

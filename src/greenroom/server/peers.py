@@ -21,6 +21,7 @@ from greenroom.server.container_peer import ContainerPeer
 from greenroom.server.containers import Container
 from greenroom.server.defining import add_function
 from greenroom.server.deploy_handlers import DeployHandlers
+from greenroom.server.detached import left
 from greenroom.server.log_handlers import LogHandlers
 from greenroom.server.messages import only_payload
 from greenroom.server.replacing import Replacement
@@ -207,7 +208,9 @@ class ClientPeer(CallerPeer):
             self._server.disk.do(arriving.discard, lambda done: done.result())
         for app in self._following:
             app.follower = None
-            if not app.version:  # else it is deployed, and stays
+            if app.detached:
+                left(self._server, app)
+            elif not app.version:  # else it is deployed, and stays
                 self._server.stop_app(app, "its program has gone")
         self._server.client_left()
 
@@ -314,6 +317,13 @@ class ClientPeer(CallerPeer):
     def brings(self, app: App) -> None:
         """An app that ends with this connection, unless it is deployed by then."""
         self._following = [app, *(other for other in self._following if other.id in self._server.apps)]
+
+    def leaves(self, app: App) -> None:
+        """It goes on, whatever becomes of this connection; raises InvalidError where it ends with that."""
+        if not app.detached or app not in self._following:
+            raise InvalidError(f"the app {app.name} ends with its program")
+        self._following.remove(app)
+        left(self._server, app)
 
     def _follow_app(self, message: m.FollowApp, payloads: list[Payload]) -> None:
         app = self._server.app(message.app_id)

@@ -107,7 +107,7 @@ class WorkerPeer:
         container.log_bytes += len(output)
         function = container.pool.function
         function.app.tell(m.Log(container.id, function.spec.name, []), [output])
-        if function.app.version:
+        if function.app.outlives_program:
             self._server.app_logs.add(container, in_memory(output))
         self._slow_readers.mind(
             function.app, lambda: [container.id, *(c.id for c in self._server.containers_of(function.app))]

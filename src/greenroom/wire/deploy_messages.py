@@ -98,3 +98,19 @@ class Lookup(NamedTuple):
     rid: int
     app: str
     function: str
+
+
+@message
+class Detach(NamedTuple):
+    """From now on the app goes on when its program has ended, until it has nothing to do any more; of a server that stays."""
+
+    rid: int
+    app_id: str
+
+
+@message
+class Leave(NamedTuple):
+    """Its program has ended: this connection, which may go on, follows the app no longer."""
+
+    rid: int
+    app_id: str
