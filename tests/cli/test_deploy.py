@@ -382,6 +382,45 @@ def test_a_unit_for_systemd_is_written_once(tmp_path, home, monkeypatch):
     assert f'Environment="GREENROOM_HOME={tmp_path}/a b%%c"\n' in odd
 
 
+WAITS = """
+    import time
+    from pathlib import Path
+
+    import greenroom
+
+    app = greenroom.App("waits")
+
+    @app.cls()
+    class Model:
+        size: str = greenroom.parameter(default="small")
+
+        @greenroom.method()
+        def wait(self):
+            Path("MARKS/begun").touch()
+            while not Path("MARKS/go").exists():
+                time.sleep(0.01)
+            return self.size
+"""
+
+
+def test_a_spawned_call_with_options_of_its_callers_goes_on_after_a_restart(plain):
+    assert (
+        run("deploy", str(write(plain.directory, WAITS.replace("MARKS", str(plain.directory)), "waits.py"))).returncode
+        == 0
+    )
+    model = "greenroom.Cls.from_name('waits', 'Model').with_options(timeout=50, max_containers=1)(size='big')"
+    call = python(f"print({model}.wait.spawn().object_id)").strip()
+    wait_for((plain.directory / "begun").exists)
+    plain.end(signal.SIGKILL)
+    (plain.directory / "begun").unlink()
+    plain.start()
+    wait_for((plain.directory / "begun").exists)
+    names = [record["function"] for record in json.loads(run("container", "list", "--json").stdout)]
+    assert names == ["Model?max_containers=1&timeout=50.0"]
+    (plain.directory / "go").touch()
+    assert python(f"print(greenroom.FunctionCall.from_id({call!r}).get())") == "big\n"
+
+
 DETACHED = """
     import time
     from pathlib import Path

@@ -150,6 +150,147 @@ def test_classes_with_parameters_go_on_with_theirs(cluster, output):
     assert (model().tell.remote(), large.tell.remote()) == ((2, 3), (2, 9))
 
 
+def models(version):
+    app = greenroom.App("shop")
+
+    @app.cls(serialized=True, timeout=300, scaledown_window=600)
+    class Model:
+        size: int = greenroom.parameter(default=3)
+
+        @greenroom.method()
+        def tell(self):
+            return version, self.size
+
+        @greenroom.method()
+        def sleep(self, seconds):
+            import time
+
+            time.sleep(seconds)
+            return version
+
+        @greenroom.method()
+        async def both(self, n):
+            import asyncio
+
+            self.inside = getattr(self, "inside", 0) + 1
+            while self.inside < n:
+                await asyncio.sleep(0.001)
+            return self.inside
+
+    @app.cls(serialized=True)
+    class Batches:
+        @greenroom.batched(max_batch_size=2, wait_ms=1)
+        def sizes(self, items):
+            return [len(items)] * len(items)
+
+    @app.function(serialized=True)
+    def plain():
+        return 1
+
+    return app
+
+
+def specs_of(cluster, name):
+    """What the containers that live have of a class, by the name that it is called by."""
+
+    def look(server):
+        return {c.pool.function.spec.name: c.pool.function.spec for c in server.lifecycle.containers.live()
+                if c.pool.function.spec.name.startswith(name)}  # fmt: skip
+
+    return cluster.on_server(look)
+
+
+def test_a_class_is_called_with_other_options_by_who_wants_them(cluster):
+    models(1).deploy()
+    model = greenroom.Cls.from_name("shop", "Model")
+    other = model.with_options(timeout=0.5, retries=0, max_containers=1, scaledown_window=500).with_options(memory=64)
+    assert model().tell.remote() == other().tell.remote() == (1, 3)
+    assert other(size=5).tell.remote() == (1, 5)
+    assert list(other().sleep.map([0.0, 0.0])) == [1, 1]
+    with pytest.raises(greenroom.FunctionTimeoutError):
+        other().sleep.remote(30)
+    assert model().sleep.remote(0.6) == 1
+    specs = specs_of(cluster, "Model")
+    name = "Model?max_containers=1&memory=64&memory_limit=0&retries=[0,1.0,1.0,60.0]&scaledown_window=500.0&timeout=0.5"
+    assert set(specs) == {"Model", name}
+    assert (specs[name].timeout, specs[name].memory, specs[name].max_containers) == (0.5, 64, 1)
+    assert (specs["Model"].timeout, specs["Model"].memory, specs["Model"].max_containers) == (300.0, 0, 0)
+    (record,) = [r for r in cluster.on_server(lambda server: server.deployments.records()) if r["name"] == "shop"]
+    assert record["functions"] == ["Batches", "Model", "plain"]
+
+
+def test_options_of_a_caller_go_on_with_the_next_version(cluster, tmp_path):
+    models(1).deploy()
+    other = greenroom.Cls.from_name("shop", "Model").with_options(timeout=77)
+    assert other(size=4).tell.remote() == (1, 4)
+    call = other(size=4).tell.spawn()
+    assert call.get(timeout=30) == (1, 4)
+    models(2).deploy()
+    assert "Model?timeout=77.0" in specs_of(cluster, "Model"), "it was made ready before the version answered"
+    assert other(size=4).tell.remote() == (2, 4)
+    assert other(size=4).tell.spawn().get(timeout=30) == (2, 4)
+
+
+def test_a_class_with_other_concurrency_and_batches(cluster):
+    models(1).deploy()
+    at_once = greenroom.Cls.from_name("shop", "Model").with_options(max_containers=1).with_concurrency(max_inputs=3)
+    assert max(at_once().both.map([3, 3, 3])) == 3
+    batches = greenroom.Cls.from_name("shop", "Batches")
+    assert max(batches().sizes.map(range(20))) <= 2
+    larger = batches.with_options(max_containers=1).with_batching(max_batch_size=10, wait_ms=2000)
+    assert max(larger().sizes.map(range(10))) > 2
+
+
+def test_what_a_caller_can_not_change_is_said(cluster):
+    models(1).deploy()
+    model = greenroom.Cls.from_name("shop", "Model")
+    for option, why in (
+        ("image", "it is a part of the deployed version"), ("secrets", "who may have a secret is said where"),
+        ("env", "values in it"), ("min_containers", "belong to the version"), ("schedule", "goes on a function"),
+        ("max_inputs", r"write \.with_concurrency"), ("serialized", "part of the deployed version"),
+    ):  # fmt: skip
+        with pytest.raises(greenroom.InvalidError, match=rf"Cls.with_options: {option}= can't be another .*{why}"):
+            model.with_options(**{option: 1})
+    for wrong, says in (
+        ({"cpus": 1}, "knows no cpus=; did you mean cpu="), ({"timeout": 0}, "timeout=0 must be"),
+        ({"max_containers": 0}, "max_containers=0 must be"), ({"retries": 99}, "retries=99 must be"),
+        ({"memory": (2, 1)}, "not above the limit"),
+    ):  # fmt: skip
+        with pytest.raises(greenroom.InvalidError, match=says):
+            model.with_options(**wrong)
+    for wrong in ({"max_inputs": 0}, {"max_inputs": 2, "target_inputs": 3}):
+        with pytest.raises(greenroom.InvalidError, match=r"Cls.with_concurrency: "):
+            model.with_concurrency(**wrong)
+    with pytest.raises(greenroom.InvalidError, match=r"Cls.with_batching: wait_ms=-1"):
+        model.with_batching(max_batch_size=1, wait_ms=-1)
+    with pytest.raises(greenroom.NotFoundError, match="shop.Model.with_batching: none of its methods takes batches"):
+        model.with_batching(max_batch_size=3, wait_ms=1)().tell.remote()
+    with pytest.raises(greenroom.NotFoundError, match="shop.Batches.with_concurrency: its methods take batches"):
+        greenroom.Cls.from_name("shop", "Batches").with_concurrency(max_inputs=2)().sizes.remote(1)
+    with pytest.raises(greenroom.NotFoundError, match="shop.plain is a function, and only classes"):
+        greenroom.Cls.from_name("shop", "plain").with_options(cpu=1)().x.remote()
+    with pytest.raises(
+        greenroom.NotFoundError, match="the deployed app shop has no 'Nope'; it has Batches, Model, plain"
+    ):
+        greenroom.Cls.from_name("shop", "Nope").with_options(cpu=1)().x.remote()
+    with pytest.raises(greenroom.InvalidError, match="asks for 99999999 MiB of memory"):
+        model.with_options(memory=99_999_999)().tell.remote()
+
+
+def test_there_is_an_end_to_sets_of_options(cluster):
+    models(1).deploy()
+    model = greenroom.Cls.from_name("shop", "Model")
+    cluster.on_server(lambda server: [
+        server.deployments.function(f"@shop/Model?max_containers={n}") for n in range(1, 101)])  # fmt: skip
+    with pytest.raises(
+        greenroom.NotFoundError, match="more sets of options than shop may be with, 100: deploy it again"
+    ):
+        model.with_options(max_containers=500)().tell.remote()
+    assert model.with_options(max_containers=50)().tell.remote() == (1, 3)
+    models(2).deploy()
+    assert model.with_options(max_containers=500)().tell.remote() == (2, 3)
+
+
 def test_a_container_calls_other_apps_by_name(cluster):
     shop(1).deploy()
     app = greenroom.App("caller")

@@ -123,8 +123,8 @@ def test_a_call_without_an_app_shows_the_programs_frames_alone(tmp_path):
         ("greenroom.FunctionCall.from_id('fc-1').get()", "ConnectionError: no app is running"),
         ("greenroom.Function.from_name('a', 'f').remote()", "ConnectionError: no app is running"),
         (
-            "greenroom.Cls.from_name('a', 'M').with_options()().m.remote()",
-            "NotImplementedError: Cls.with_options is not built yet",
+            "greenroom.Cls.from_name('a', 'M').with_options(volumes={'/v': greenroom.Volume.from_name('v')})().m.remote()",
+            "NotImplementedError: volumes= is not built yet",
         ),
     ):
         program.write_text(f"import greenroom\napp = greenroom.App()\n@app.function()\ndef f(): ...\n{call}\n")

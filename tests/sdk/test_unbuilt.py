@@ -118,10 +118,10 @@ def test_a_function_that_travels_refuses_there_too(cluster):
 
 
 def test_a_deployed_class_with_other_options():
-    for change in ("with_options", "with_concurrency", "with_batching"):
-        model = getattr(greenroom.Cls.lookup("app", "Model"), change)(max_inputs=2)(size="x")
-        with pytest.raises(NotImplementedError, match=f"{change} is not built yet: app.Model.predict"):
-            model.predict.remote(1)
+    there = greenroom.Cls.lookup("app", "Model").with_options(volumes={"/v": greenroom.Volume.from_name("v")})
+    for model in (there, there.with_options(cpu=2), there.with_concurrency(max_inputs=2)):
+        with pytest.raises(NotImplementedError, match=r"volumes= is not built yet: app.Model.predict"):
+            model(size="x").predict.remote(1)
 
 
 def test_names_in_annotations_and_isinstance():

@@ -39,6 +39,8 @@ class CallerPeer:
         self.calls: set[Call] = set()
         self._spawning: dict[str, Call] = {}
         """Spawned calls that more inputs may come of."""
+        self._bound: dict[tuple[str, str], Payload] = {}
+        """Parameter sets that were named here, by function and digest."""
         self._arriving = 0
         self._handlers: dict[type, Handler] = {
             m.Bind: self._bind,
@@ -140,7 +142,10 @@ class CallerPeer:
         binding = only_payload(message, payloads)
         if len(binding) > min(INLINE_ONLY, self._server.settings.max_payload) or type(binding) is not bytes:
             raise ProtocolError(f"constructor arguments of {len(binding)} bytes")
-        if function is None or message.binding in function.pools:
+        if function is None:
+            return
+        if (there := function.pool(message.binding)) is not None:
+            self._bound[message.function_id, message.binding] = there.binding
             return
         if message.binding != hashlib.sha256(binding).hexdigest()[:32]:
             # By whoever comes first: nobody may put other arguments in the place of somebody else's.
@@ -152,6 +157,15 @@ class CallerPeer:
             allowance.bindings += 1
             allowance.hold(binding)
         function.pools[message.binding] = Pool(function, binding, self._server.lifecycle)
+        self._bound[message.function_id, message.binding] = binding
+
+    def _bound_before(self, function: Function, message: m.Call) -> Pool | None:
+        """The pool of a parameter set that was named on this connection, of an earlier version."""
+        binding = self._bound.get((message.function_id, message.binding))
+        if binding is None or not function.spec.is_class:
+            return None
+        pool = function.pools[message.binding] = Pool(function, binding, self._server.lifecycle)
+        return pool
 
     def _call(self, message: m.Call, payloads: list[Payload]) -> None:
         calls, shape = self._server.lifecycle.calls, message.shape
@@ -205,7 +219,7 @@ class CallerPeer:
             return f"NotFoundError: {self._no_function(message.function_id)}", None
         if function.app.stopping is not None:
             return f"NotFoundError: the app {function.app.name} is ending and takes no more calls", None
-        pool = function.pool(message.binding)
+        pool = function.pool(message.binding) or self._bound_before(function, message)
         method = function.spec.method(message.method)
         if pool is None and message.binding and self._allowance is not None and (why := self._allowance.no_binding()):
             return f"InvalidError: {why}", None

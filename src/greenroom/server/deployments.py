@@ -4,10 +4,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
+from greenroom.model import overrides
 from greenroom.model.errors import Error, ExecutionError, InvalidError
 from greenroom.model.ids import new_id
 from greenroom.server.deploying import Deploying
 from greenroom.server.pools import Function, Pool
+from greenroom.server.variants import function_of, why_not
+from greenroom.server.variants import names_of as app_names
 from greenroom.server.versions import Kept, all_kept, fill, kept
 from greenroom.wire.deploy_messages import names_of
 
@@ -148,6 +151,8 @@ class Deployments:
                     call.pool = successor
         for function in before.functions.values():
             for pool in function.pools.values():
+                if overrides.MARK in function.spec.name and not pool.queue:
+                    continue  # else what somebody once asked for would be with all versions to come
                 if (successor := self._successor(pool, app)) is not None:
                     successor.inherit(pool)
         longest = max((function.spec.timeout for function in before.functions.values()), default=0.0)
@@ -156,7 +161,7 @@ class Deployments:
 
     def _successor(self, pool: Pool, app: "App") -> Pool | None:
         """The pool of the same function and arguments in another version; it is made, where its function is there."""
-        function = app.functions.get(f"{app.id}/{pool.function.spec.name}")
+        function = function_of(self._server, app, pool.function.spec.name)
         if function is None or (bool(pool.binding) != function.spec.needs_binding and not function.spec.is_class):
             return None
         key = next(key for key, other in pool.function.pools.items() if other is pool)
@@ -174,15 +179,16 @@ class Deployments:
         """That of the version that answers to a name: see ``wire/deploy_messages.py``."""
         name, function = names_of(function_id)
         app = self.current.get(name)
-        return app.functions.get(f"{app.id}/{function}") if app is not None else None
+        return function_of(self._server, app, function) if app is not None else None
 
     def lacks(self, function_id: str) -> str:
         """Why there is none."""
-        name, function = (part[:100] for part in names_of(function_id))
+        name, function = names_of(function_id)
         if (app := self.current.get(name)) is None:
-            return f"no app {name!r} is deployed; there are: {', '.join(sorted(self.current)) or 'none'}"
-        there = ", ".join(sorted(f.spec.name for f in app.functions.values()))
-        return f"the deployed app {name} has no {function!r}; it has {there}"
+            return f"no app {name[:100]!r} is deployed; there are: {', '.join(sorted(self.current)) or 'none'}"
+        if why := why_not(app, function):
+            return why
+        return f"the deployed app {name[:100]} has no {function[:100]!r}; it has {', '.join(app_names(app))}"
 
     def stop(self, app: "App") -> None:
         """Nothing answers to its name any more."""
@@ -210,7 +216,7 @@ class Deployments:
                 "version": app.version,
                 "created_at": app.created_at,
                 "containers": sum(c.pool.function.app is app for c in live),
-                "functions": sorted(f.spec.name for f in app.functions.values()),
+                "functions": app_names(app),
                 "next": self._server.firing.next_of(app) if self._server.firing is not None and app.version else {},
             }
             for app in self._server.apps.values()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.container_state import ContainerState
 from greenroom.server.pools import Function, Pool
+from greenroom.server.variants import function_of
 
 if TYPE_CHECKING:
     from greenroom.server.apps import App
@@ -29,7 +30,10 @@ class Replacement:
         self._waiting: set[Pool] = set()
 
     def begin(self) -> None:
-        """Start what is to be warm."""
+        """Start what is to be warm, classes with options of their callers' included."""
+        for function in list(self._old.functions.values()) if self._old is not None else ():
+            if any(pool.containers for pool in function.pools.values()):
+                function_of(self._server, self._new, function.spec.name)
         warm = [pool for function in self._new.functions.values() for pool in self._to_warm(function)]
         self._waiting.update(warm)
         for pool in warm:
