@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -9,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -416,3 +418,51 @@ def test_tokens_of_clients_are_made_listed_and_revoked(home):
     assert run("token", "revoke", token_id).returncode == 0
     assert token_id not in run("token", "list").stdout
     assert f"there is no token {token_id}" in run("token", "revoke", token_id).stderr
+
+
+@pytest.mark.parametrize(("typed", "status"), [("y\n", 0), ("n\n", 1)])
+def test_a_person_vouches_for_a_certificate(machine, here, typed, status):
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "w") as keyboard:
+        process = subprocess.Popen(
+            [*COMMAND, "profile", "set", "build", "--server", machine.address, "--token", machine.token],
+            stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        os.close(theirs)
+        keyboard.write(typed)
+        keyboard.flush()
+        out, said = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert f"{machine.address} shows the certificate {machine.fingerprint}, for which nobody vouches." in said
+    assert out == ("" if status else f"✓ build is {machine.address}, and active\n")
+    pinned = [p["fingerprint"] for p in json.loads(run("profile", "list", "--json").stdout)]
+    assert pinned == ([] if status else [machine.fingerprint])
+
+
+WEB = """
+    import greenroom
+
+    app = greenroom.App("pages")
+
+    @app.function()
+    @greenroom.fastapi_endpoint()
+    def hello(name: str = "you"):
+        return f"hello {name}"
+"""
+
+
+def test_endpoints_are_served_from_afar(machine, here, tmp_path):
+    served = start("serve", str(write(tmp_path, WEB, "pages.py")))
+    assert served.stderr is not None
+    try:
+        url = ""
+        while not url:
+            line = served.stderr.readline()
+            assert line, "it has ended"
+            url = (re.findall(r"http://\S+", line) or [""])[0]
+        with urllib.request.urlopen(f"{url}?name=you") as answer:
+            assert answer.read() == b'"hello you"'
+    finally:
+        served.send_signal(signal.SIGINT)
+        served.communicate(timeout=60)
+    assert served.returncode == 130

@@ -44,7 +44,7 @@ def list_(as_json: bool) -> None:
         print_table(rows)
 
 
-@profile.command()
+@profile.command(short_help="Say which server is used.")
 def current() -> None:
     """Say which server is used: a profile's name, HOST:PORT, local or own."""
     said = os.environ.get("GREENROOM_SERVER", "")
@@ -53,7 +53,7 @@ def current() -> None:
     click.echo(said or profiles.read().active or LOCAL)
 
 
-@profile.command()
+@profile.command(short_help="Use one from now on, or the server of this machine.")
 @click.argument("name")
 def activate(name: str) -> None:
     """Use the profile NAME from now on; local: the server that stays on this machine."""
