@@ -22,6 +22,7 @@ from greenroom.model.errors import ProtocolError
 from greenroom.server.allowance import MOST_CALL_ID
 from greenroom.server.call import Call, Input
 from greenroom.server.pools import Pool
+from greenroom.server.variants import function_of
 from greenroom.wire.payload import Payload, in_memory
 from greenroom.wire.returning_messages import Kept, Resume, Returning
 
@@ -164,7 +165,7 @@ class Returns:
         """It is defined: have a container for each that may come back."""
         lifecycle = self._server.lifecycle
         for row, printed in self._left.pop(app.id, ()):
-            function = app.functions.get(row.function_id)
+            function = function_of(self._server, app, row.function_id.removeprefix(f"{app.id}/"))
             if function is None or (row.binding == "" and "" not in function.pools):
                 self._left.setdefault("", []).append((row, printed))
                 continue

@@ -17,7 +17,7 @@ from greenroom.model.ids import new_id
 from greenroom.model.settings import Settings
 from greenroom.model.spec import FunctionSpec, MethodSpec
 from greenroom.server.apps import App
-from greenroom.server.calls import Call
+from greenroom.server.call import Call
 from greenroom.server.containers import Container
 from greenroom.server.lifecycle import KILLED, Lifecycle
 from greenroom.server.machine import Machine
