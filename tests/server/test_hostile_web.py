@@ -25,7 +25,8 @@ def hostile():
         from greenroom.agent.serve import Agent
         from greenroom.wire.messages import Results
         from greenroom.wire.payload import as_payload
-        from greenroom.wire.web_messages import WebOut, WebTaken, pack
+        from greenroom.wire.web_heads import pack_response
+        from greenroom.wire.web_messages import WebOut, WebTaken
 
         if scope["type"] == "lifespan":
             raise RuntimeError("none")
@@ -36,10 +37,25 @@ def hostile():
         def out(kind, head, data=b""):
             agent.data.send(WebOut(seq, kind, head, []), [data])
 
+        def whole(payload):
+            agent.data.send(Results([[seq, "ok", ""]], []), [as_payload(payload, 1 << 20)])
+
         if what == "enormous":
-            agent.data.send(
-                Results([[seq, "ok", ""]], []), [as_payload(pack({"status": 200}, bytes(1 << 26)), 1 << 20)]
-            )
+            whole(pack_response(200, b"", bytes(1 << 26)))
+        elif what == "whole-status":
+            whole(pack_response(99, b"", b""))
+        elif what == "whole-smuggled":
+            whole(pack_response(200, b"x: a\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n", b""))
+        elif what == "whole-bare":
+            whole(pack_response(200, b"content-length: 0\nx: a\r\n", b""))
+        elif what == "whole-name":
+            whole(pack_response(200, b"content-length : 0\r\nx: a\r\n", b""))
+        elif what == "whole-longer":
+            whole(pack_response(200, b"content-length: 1\r\n", b"12HTTP/1.1 200 OK\r\n\r\n"))
+        elif what == "whole-cut":
+            whole(pack_response(200, b"x: a\r\n", b"")[:-3])
+        elif what == "whole-short":
+            whole(b"1")
         elif what == "greedy":
             for _ in range(100):
                 agent.data.send(WebTaken(seq, 1 << 24), None)
@@ -101,7 +117,13 @@ def get(url, path):
         connection.close()
 
 
-@pytest.mark.parametrize("lie", ["enormous", "negative", "dance", "early", "status", "list", "smuggled"])
+WHOLE = ["status", "smuggled", "bare", "name", "longer", "cut", "short"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    ["enormous", "negative", "dance", "early", "status", "list", "smuggled", *(f"whole-{each}" for each in WHOLE)],
+)
 def test_a_lie_about_a_response_costs_the_liar_alone(urls, lie):
     attack, good = urls
     before = get(good, "/")[2]

@@ -38,7 +38,7 @@ _END = object()
 class Item(Task):
     """An input in this container."""
 
-    __slots__ = ("call_id", "credit", "index", "method", "on_credit", "payload", "shape")
+    __slots__ = ("begun", "call_id", "credit", "index", "method", "on_credit", "payload", "shape")
 
     def __init__(self, seq: int, call_id: str, index: int, method: str, shape: str, payload: Payload) -> None:
         super().__init__(seq)
@@ -47,6 +47,8 @@ class Item(Task):
         self.method = method
         self.shape = shape
         self.payload: Payload = payload
+        self.begun = False
+        """Of a coroutine: it has come to its first step."""
         self.credit = CREDIT
         self.on_credit: Callable[[], object] | None = None
         """Wakes an asynchronous generator that waits for credit; from the control thread."""

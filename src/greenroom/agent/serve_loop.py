@@ -140,13 +140,16 @@ class _LoopServer:
             await self._settled.wait()
 
     def _start_pending(self) -> None:
+        begun = False
         while (item := self._agent.next_item()) is not None:
             self._start(item)
+            begun = True
+        if begun and self._agent.web is not None:
+            self._agent.web.turn_begins()
 
     def _start(self, item: Item) -> "asyncio.Task[None]":
         work = self._run(item) if item.method in self._coroutines else self._run_in_thread(item)
         task = self._tasks[item.seq] = self._loop.create_task(work)
-        task.add_done_callback(lambda _: self._forget(item))
         return task
 
     def _forget(self, item: Item) -> None:
@@ -164,7 +167,8 @@ class _LoopServer:
 
     def _cancel(self, item: Item) -> None:
         task = self._tasks.get(item.seq)
-        if task is not None and not item.delivered and item.method in self._coroutines:
+        # One that hasn't begun would never come to say how it ended; it will see by itself that it was cancelled.
+        if task is not None and item.begun and not item.delivered and item.method in self._coroutines:
             item.delivered = True
             task.cancel()
 
@@ -177,15 +181,25 @@ class _LoopServer:
 
         import threading
 
-        threading.Thread(target=work, name=f"greenroom-input-{item.seq}", daemon=True).start()
-        await done.wait()
+        try:
+            threading.Thread(target=work, name=f"greenroom-input-{item.seq}", daemon=True).start()
+            await done.wait()
+        finally:
+            self._forget(item)
 
     async def _run(self, item: Item) -> None:
+        item.begun = True
+        try:
+            if item.shape == "web":
+                assert self._agent.web is not None
+                await self._agent.web.serve(item)
+            else:
+                await self._call(item)
+        finally:  # no callback of the task, which would cost a turn of the loop
+            self._forget(item)
+
+    async def _call(self, item: Item) -> None:
         agent = self._agent
-        if item.shape == "web":
-            assert agent.web is not None
-            await agent.web.serve(item)
-            return
         current_input.set((item.call_id, item.index))
         try:
             with agent.elsewhere:

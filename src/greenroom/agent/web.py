@@ -15,7 +15,8 @@ from greenroom.model.errors import ConnectionError, InputCancellation
 from greenroom.model.spec import MethodSpec
 from greenroom.usercode.context import current_input
 from greenroom.wire.payload import Payload, as_payload, in_memory
-from greenroom.wire.web_messages import WINDOW, WebIn, WebOut, WebTaken, cost, pack, unpack
+from greenroom.wire.web_heads import Head, headers_of, is_block, pack_response, unpack_request
+from greenroom.wire.web_messages import WINDOW, WebIn, WebOut, WebTaken, cost
 
 if TYPE_CHECKING:
     from greenroom.agent.serve import Agent, Item
@@ -26,9 +27,8 @@ PIECE = 1 << 16
 """Bytes of a body that leave in one message: few enough to stay in a processor's cache on their way."""
 WHOLE = 1 << 18
 """Bytes of a body that leave with its head, where all of it is there at once."""
-_FAILED = ({"status": 500, "headers": [["content-type", "text/plain; charset=utf-8"]]}, b"Internal Server Error")
-_TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_CONTROLS = bytes(byte for byte in range(128) if (byte < 32 and byte != 9) or byte == 127)
+_FAILED = (500, b"content-type: text/plain; charset=utf-8\r\n", b"Internal Server Error")
+_TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -40,6 +40,10 @@ class Web:
         self._applications: dict[str, Application] = {}
         self._lifespans: dict[str, Lifespan] = {}
         self._exchanges: dict[int, _Exchange] = {}
+        self._turn = False
+        """Requests that have come are about to be begun with, one after the other."""
+        self._whole: list[_Exchange] = []
+        """Those whose response is complete, of this turn."""
 
     def start(self, methods: list[MethodSpec]) -> None:
         """Make the applications, and run their start-up; raises what that raises."""
@@ -76,6 +80,27 @@ class Web:
                 errors.append(f"lifespan shutdown: {error}")
         return errors
 
+    def turn_begins(self) -> None:
+        """Requests have come, and the loop is about to begin with them: their responses may wait for the end of that."""
+        if not self._turn:
+            self._turn = True
+            assert self._agent.loop is not None
+            self._agent.loop.call_soon(self._turn_ends)
+
+    def _turn_ends(self) -> None:
+        self._turn = False
+        whole, self._whole = self._whole, []
+        for exchange in whole:
+            exchange.let_go()
+
+    def let_go_soon(self, exchange: "_Exchange") -> None:
+        """Its response is complete; should its application go on after that, it waits no longer than this turn."""
+        if self._turn:
+            self._whole.append(exchange)
+        else:
+            assert self._agent.loop is not None
+            self._agent.loop.call_soon(exchange.let_go)
+
     def takes(self, message: Any) -> bool:
         """Whether it is about a request."""
         return isinstance(message, WebIn)
@@ -90,9 +115,9 @@ class Web:
         agent = self._agent
         current_input.set((item.call_id, item.index))
         payload, item.payload = item.payload, b""
-        head, body = unpack(in_memory(payload))
-        exchange = self._exchanges[item.seq] = _Exchange(agent, item, head, body)
-        scope = exchange.scope()
+        head, headers, more, body = unpack_request(in_memory(payload))
+        exchange = self._exchanges[item.seq] = _Exchange(self, agent, item, head, more, body)
+        scope = _scope(head, headers)
         if (lifespan := self._lifespans.get(item.method)) is not None:
             scope["state"] = lifespan.state.copy()
         try:
@@ -117,28 +142,31 @@ class Web:
 class _Exchange:
     """One request and its response."""
 
-    def __init__(self, agent: "Agent", item: "Item", head: dict[str, Any], body: bytes) -> None:
+    def __init__(self, web: Web, agent: "Agent", item: "Item", head: Head, more: bool, body: bytes) -> None:
+        self._web = web
         self._agent = agent
         self._item = item
         self._head = head
-        self._is_http = head["type"] == "http"
+        self._is_http = head.kind == b"http"
         self._inbox: deque[Event] = deque()
-        self._arrival = asyncio.Event()
+        self._arrival: asyncio.Event | None = None
+        """Set when something has, or nothing more will, while somebody waits for that."""
         self._gone = False
-        self._response: dict[str, Any] | None = None
-        """Its head, as soon as it is known."""
+        self._response: tuple[int, bytes] | None = None
+        """Its status and its block of headers, as soon as they are known."""
         self._begun = False
         """Something of it has left."""
         self._complete = False
         self._over = False
         """Its input has ended: what a thread or a task of the application still says is nobody's."""
-        self._whole: bytes | None = None
+        self._whole: tuple[int, bytes, bytes] | None = None
         """A response that was complete at once: it leaves with the input's result, or soon."""
         self._room = WINDOW
-        self._credit = asyncio.Event()
+        self._credit: asyncio.Event | None = None
+        """Set when there may be room, while somebody waits for that."""
         if self._is_http:
-            self._inbox.append({"type": "http.request", "body": body, "more_body": head["more"], "size": 0})
-            if head["more"]:
+            self._inbox.append({"type": "http.request", "body": body, "more_body": more})
+            if more:
                 self._say(WebTaken(item.seq, WINDOW))
         else:
             self._inbox.append({"type": "websocket.connect"})
@@ -146,30 +174,6 @@ class _Exchange:
         self._loop = agent.loop
         item.credit = 0
         item.on_credit = self._credited
-
-    def scope(self) -> Event:
-        """What the application is called with."""
-        head = self._head
-        scope: Event = {
-            "type": head["type"],
-            "asgi": _ASGI,
-            "http_version": head["http_version"],
-            "scheme": head["scheme"],
-            "path": head["path"],
-            "raw_path": head["raw_path"].encode("latin-1"),
-            "query_string": head["query"].encode("latin-1"),
-            "root_path": head["root_path"],
-            "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head["headers"]],
-            "client": tuple(head["client"]) if head["client"] else None,
-            "server": tuple(head["server"]) if head["server"] else None,
-            "state": {},
-        }
-        if self._is_http:
-            scope["method"] = head["method"]
-        else:
-            scope["subprotocols"] = head["subprotocols"]
-            scope["extensions"] = {"websocket.http.response": {}}
-        return scope
 
     # ---- what comes ----
 
@@ -189,13 +193,19 @@ class _Exchange:
             else:
                 event = {"type": "websocket.receive", "bytes": data}
             self._inbox.append({**event, "size": cost(len(data))})
-        self._arrival.set()
+        self._arrived()
+
+    def _arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.set()
 
     async def receive(self) -> Event:
         """See the specification."""
         while not self._inbox:
             if self._is_http and (self._gone or self._complete):
                 return {"type": "http.disconnect"}
+            if self._arrival is None:
+                self._arrival = asyncio.Event()
             self._arrival.clear()
             await self._arrival.wait()
         event = self._inbox.popleft()
@@ -223,26 +233,25 @@ class _Exchange:
         if self._response is None:
             if event["type"] != "http.response.start":
                 raise RuntimeError(f"Expected ASGI message 'http.response.start', but got '{event['type']}'.")
-            self._response = {"status": int(event["status"]), "headers": _headers(event)}
+            self._response = (int(event["status"]), _block(event))
             return
         if event["type"] != "http.response.body":
             raise RuntimeError(f"Expected ASGI message 'http.response.body', but got '{event['type']}'.")
         body, more = bytes(event.get("body", b"")), bool(event.get("more_body", False))
         if not more and not self._begun and len(body) <= WHOLE:
             self._complete = True
-            self._whole = pack(self._response, body)
-            self._loop.call_soon(self._let_go)
+            self._whole = (*self._response, body)
+            self._web.let_go_soon(self)
         else:
             await self._stream(body, "body" if more else "end")
             self._complete = not more
-        self._arrival.set()
+        self._arrived()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """The application goes on after its response, which waits no longer."""
         if (whole := self._whole) is not None:
             self._whole = None
-            head, body = unpack(whole)
-            self._out("end", body, head)
+            self._out("end", whole[2], _told(*whole[:2]))
 
     async def _stream(self, body: bytes, kind: str) -> None:
         """Piece by piece, no faster than the client takes it."""
@@ -252,7 +261,7 @@ class _Exchange:
             at += PIECE
             last = at >= len(body)
             await self._wait_for_room(cost(len(piece)))
-            head = {} if self._begun or self._response is None else self._response
+            head = {} if self._begun or self._response is None else _told(*self._response)
             self._out(kind if last else "body", piece, head)
             if last:
                 return
@@ -262,7 +271,9 @@ class _Exchange:
         if self._complete:
             raise RuntimeError(f"Unexpected ASGI message '{kind}', after sending 'websocket.close'.")
         if kind == "websocket.accept":
-            self._out("accept", b"", {"subprotocol": event.get("subprotocol"), "headers": _headers(event)})
+            self._out(
+                "accept", b"", {"subprotocol": event.get("subprotocol"), "headers": _told(0, _block(event))["headers"]}
+            )
         elif kind == "websocket.close":
             code, reason = int(event.get("code", 1000)), event.get("reason") or ""
             self._out("close", b"", {"code": code, "reason": reason})
@@ -275,7 +286,7 @@ class _Exchange:
                 raise ConnectionResetError("the client has left")
             self._out("text" if text is not None else "bytes", data)
         elif kind == "websocket.http.response.start":
-            self._response = {"status": int(event["status"]), "headers": _headers(event)}
+            self._response = (int(event["status"]), _block(event))
         elif kind == "websocket.http.response.body" and self._response is not None:
             more = bool(event.get("more_body", False))
             await self._stream(bytes(event.get("body", b"")), "body" if more else "end")
@@ -288,11 +299,13 @@ class _Exchange:
         """The application has ended its WebSocket; whoever of it still listens hears that."""
         self._complete = True
         self._inbox.append({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self._arrival.set()
+        self._arrived()
 
     async def _wait_for_room(self, size: int) -> None:
         self._more_room()
         while self._room <= 0 and not self._gone:
+            if self._credit is None:
+                self._credit = asyncio.Event()
             self._credit.clear()
             await self._credit.wait()
             self._check_over()
@@ -312,7 +325,8 @@ class _Exchange:
         if item.credit:
             taken, item.credit = item.credit, 0
             self._room += taken
-            self._credit.set()
+            if self._credit is not None:
+                self._credit.set()
 
     def _out(self, kind: str, data: bytes, head: dict[str, Any] | None = None) -> None:
         self._begun = True
@@ -330,7 +344,7 @@ class _Exchange:
         """The application has; what is left of its response, for the input's result."""
         whole, self._whole = self._whole, None
         if whole is not None:
-            return whole
+            return pack_response(*whole)
         if not self._complete and not self._gone:
             text = "without completing response" if self._begun else "without starting response"
             return self._fault(f"ASGI callable returned {text}.")
@@ -340,9 +354,12 @@ class _Exchange:
         """The application has raised."""
         from greenroom.usercode.exceptions import print_exception
 
-        self._let_go()
+        self.let_go()
+        head = self._head
         if not (self._gone and isinstance(error, OSError)):
-            print_exception(error, f"{self._head.get('method', 'WebSocket')} {self._head['raw_path']} failed:")
+            print_exception(
+                error, f"{(head.method or b'WebSocket').decode()} {head.raw_path.decode('latin-1')} failed:"
+            )
         return b"" if self._complete else self._fault("")
 
     def _fault(self, text: str) -> bytes:
@@ -353,15 +370,16 @@ class _Exchange:
         if self._begun:
             self._out("cut", b"")
         elif self._is_http:
-            return pack(*_FAILED)
+            return pack_response(*_FAILED)
         else:
-            self._out("end", _FAILED[1], _FAILED[0])
+            self._out("end", _FAILED[2], _told(*_FAILED[:2]))
         return b""
 
     def end(self) -> None:
         """Its input has ended; a thread of the application that waits to say more needn't."""
         self._over = True
-        self._credit.set()
+        if self._credit is not None:
+            self._credit.set()
 
 
 def _application(target: Callable[..., Any], method: MethodSpec) -> Application:
@@ -382,14 +400,48 @@ def _application(target: Callable[..., Any], method: MethodSpec) -> Application:
     return application
 
 
-def _headers(event: Event) -> list[list[str]]:
-    """Of an event; raises RuntimeError where they can't be any, as uvicorn does."""
-    found = []
-    for given_name, given_value in event.get("headers", ()):
-        name, value = bytes(given_name), bytes(given_value)
-        if not name or name.translate(None, _TOKEN):
-            raise RuntimeError("Invalid HTTP header name.")
-        if len(value.translate(None, _CONTROLS)) != len(value):
-            raise RuntimeError("Invalid HTTP header value.")
-        found.append([name.decode("latin-1"), value.decode("latin-1")])
-    return found
+def _scope(head: Head, headers: list[tuple[bytes, bytes]]) -> Event:
+    """What an application is called with."""
+    path = head.raw_path.decode("latin-1")
+    if "%" in path:
+        from urllib.parse import unquote
+
+        path = unquote(path)
+    scope: Event = {
+        "type": head.kind.decode(),
+        "asgi": _ASGI,
+        "http_version": head.version.decode(),
+        "scheme": head.scheme.decode(),
+        "path": path,
+        "raw_path": head.raw_path,
+        "query_string": head.query,
+        "root_path": head.root.decode(),
+        "headers": headers,
+        "client": (head.client.decode(), int(head.client_port)) if head.client else None,
+        "server": (head.server.decode(), int(head.server_port)) if head.server else None,
+        "state": {},
+    }
+    if head.method:
+        scope["method"] = head.method.decode()
+    else:
+        scope["subprotocols"] = head.subprotocols.decode("latin-1").split(",") if head.subprotocols else []
+        scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+def _block(event: Event) -> bytes:
+    """The headers of an event, as HTTP has them; raises RuntimeError where they can't be any, as uvicorn does."""
+    headers = [(bytes(name).lower(), bytes(value)) for name, value in event.get("headers", ())]
+    names = [name for name, _ in headers]
+    if not all(names) or b"".join(names).translate(None, _TOKEN):
+        raise RuntimeError("Invalid HTTP header name.")
+    block = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if not is_block(block) or block.count(b"\n") != len(headers):
+        raise RuntimeError("Invalid HTTP header value.")
+    return block
+
+
+def _told(status: int, block: bytes) -> dict[str, Any]:
+    """The head of a response that isn't whole, for a message."""
+    headers = [[name.decode("latin-1"), value.decode("latin-1")] for name, value in headers_of(block)]
+    return {"status": status, "headers": headers}

@@ -1,12 +1,13 @@
 """The messages of one request from the web, between server and agent. See ``messages.py``; apart, since few containers need them.
 
-A request is an input of the shape ``web``. Its payload is a head and what there is of its body (see :func:`pack`); what
-comes after that travels in messages of its own, each way no more than :data:`WINDOW` bytes ahead of who takes them.
+A request is an input of the shape ``web``. Its payload is a head and what there is of its body, its result a response that was
+complete at once (``web_heads.py``); all else travels in messages of its own, each way no more than :data:`WINDOW` bytes ahead of
+who takes them.
 """
 
 from typing import Any, NamedTuple
 
-from greenroom.wire.schema import from_json, message, to_json
+from greenroom.wire.schema import message
 
 WINDOW = 1 << 20
 """Bytes that either side may send before the other has taken them; a single message may exceed what is left of it."""
@@ -71,18 +72,3 @@ class Requested(NamedTuple):
     """To who follows an app: a line about a request that it has answered."""
 
     text: str
-
-
-def pack(head: dict[str, Any], body: bytes) -> bytes:
-    """A head and a body in one payload."""
-    text = to_json(head)
-    return len(text).to_bytes(4, "big") + text + body
-
-
-def unpack(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """The inverse of :func:`pack`; raises ValueError or RecursionError."""
-    size = int.from_bytes(data[:4], "big") + 4
-    head = from_json(data[4:size])
-    if not isinstance(head, dict):
-        raise ValueError("no head")
-    return head, data[size:]

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from greenroom.server.http.ingress import Ingress
 
 HEADERS = 64 * 1024
 """Bytes that a request's line and headers may have."""
@@ -14,6 +18,10 @@ PATIENCE = 20.0
 """Seconds in which they must have come; and what is left of a request's body, once its response is complete."""
 STALL = 300.0
 """Seconds in which a client must take something of what was written."""
+
+
+_FRAMING = re.compile(rb"^(content-length|transfer-encoding|connection): ([^\r]*)", re.MULTILINE)
+"""Headers by which a client knows where a response ends."""
 
 
 class Gathering:
@@ -95,6 +103,12 @@ class Connection(Patient, HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._refusal: tuple[int, str] | None = None
         """The last that the client hears, once what it asked before is answered; nothing more is read."""
+        self._parsing = False
+        self._begun: tuple[RequestResponseCycle, Any] | None = None
+        """A request that came with what is being parsed, and what answers it from then on."""
+        whole: Ingress | None = self.config.app if self.config.app is self.config.loaded_app else None
+        self._ingress = whole
+        """None: a proxy's word counts, which uvicorn sees to."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client came; it must say something."""
@@ -117,7 +131,14 @@ class Connection(Patient, HttpToolsProtocol):
         if self._refusal is not None:
             return
         self._unread += len(data)
-        super().data_received(data)
+        self._parsing = True
+        try:
+            super().data_received(data)
+        finally:
+            self._parsing = False
+        if (begun := self._begun) is not None:
+            self._begun = None
+            self._start_asgi_task(*begun)
         if self._unread > HEADERS:
             self._refuse(431, "Request Header Fields Too Large")
         elif self._reading_head and self._patience is None and (self._unread or self._in_head):
@@ -185,6 +206,33 @@ class Connection(Patient, HttpToolsProtocol):
 
     # ---- what goes ----
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """See uvicorn; a request all of which has come, as most have by the time, costs no task."""
+        if self._parsing:
+            self._begun = cycle, app
+            return
+        whole = not cycle.more_body and not cycle.waiting_for_100_continue and cycle.keep_alive
+        if cycle.disconnected or (whole and self._ingress is not None and self._ingress.take(self, cycle)):
+            return
+        self.start(cycle, app)
+
+    def start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Answer a request by an ASGI application, in a task."""
+        super()._start_asgi_task(cycle, app)
+
+    def respond(self, cycle: RequestResponseCycle, status: int, block: bytes, body: bytes) -> bool:
+        """Send a whole response, whose headers are a block of lines; False: nothing is sent, and it takes what uvicorn knows."""
+        if cycle.response_started or not cycle.keep_alive or self.flow.write_paused or cycle.scope["method"] == "HEAD":
+            return False
+        if _FRAMING.findall(block) != [(b"content-length", b"%d" % len(body))]:
+            return False
+        cycle.response_started = cycle.response_complete = True
+        headers = b"".join([b"%b: %b\r\n" % header for header in cycle.default_headers])
+        self.transport.write(b"".join((STATUS_LINE[status], headers, block, b"\r\n", body)))
+        cycle.on_response = _nothing
+        self.on_response_complete()
+        return True
+
     def gathered(self) -> contextlib.AbstractContextManager[None]:
         """What is sent while this is entered leaves in one write."""
         return self.transport  # type: ignore[return-value]
@@ -247,6 +295,10 @@ class Connection(Patient, HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+
+def _nothing() -> None:
+    """What is left to do with a response that was sent."""
 
 
 def _fault(version: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:

@@ -8,13 +8,16 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.ids import new_id
 from greenroom.server.call import Call, Input
+from greenroom.server.http.request import Request
 from greenroom.wire.messages import AddCredit, Outputs, Status
 from greenroom.wire.payload import Payload, in_memory
-from greenroom.wire.web_messages import WINDOW, WebIn, WebOut, cost, pack, unpack
+from greenroom.wire.web_heads import headers_of, is_block, unpack_response
+from greenroom.wire.web_messages import WINDOW, WebIn, WebOut, cost
 
 if TYPE_CHECKING:
     from greenroom.server.calls import Calls
@@ -34,8 +37,6 @@ _LOOK = 0.02
 """Seconds between two looks whether it has."""
 SOON = 1.0
 """Seconds in which some of a request's body should have come; its container is asked without it then."""
-_OF_BODIES = frozenset({"content-length", "transfer-encoding"})
-"""Headers without which a request has no body."""
 _AGAIN = frozenset({"GET", "HEAD"})
 """Methods that may be tried once more."""
 _CODES = {
@@ -50,30 +51,29 @@ class Exchange:
     """One request.
 
     Args:
-        head: what the container is told of it: see ``agent/web.py``.
         say: told a line that a person who looks after the app should read.
     """
 
-    def __init__(
-        self, calls: "Calls", pool: "Pool", method: str, head: dict[str, Any], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, calls: "Calls", pool: "Pool", method: str, request: Request, say: Callable[[str], None]) -> None:
         self.calls: set[Call] = set()
-        self.query: str = head["query"]
+        self.request = request
         self._calls = calls
         self._pool = pool
         self._method = method
-        self._head = head
         self._say = say
         self._call: Call | None = None
+        self._body = b""
+        """What its container is told of its body with its head."""
         self._out: deque[tuple[str, dict[str, Any], bytes]] = deque()
         """What has come back: ``(kind, head, content)``."""
-        self._waits: asyncio.Future[None] | None = None
-        """For something to come back."""
+        self._then: Callable[[], None] | None = None
+        """Called when something comes back, once."""
         self._ended: tuple[str, str] | None = None
         """Status and detail of the input."""
         self._room = 0
         """Bytes of the request that its container takes now."""
-        self._more_room = asyncio.Event()
+        self._more_room: asyncio.Event | None = None
+        """Set when there may be room for more, while somebody waits for that."""
         self._successor: Pool | None = None
         """Of the version that took the place of the one that was asked."""
         self._moves = False
@@ -95,18 +95,20 @@ class Exchange:
                 try:
                     if len(payloads[0]) > MOST_WHOLE:
                         raise ValueError
-                    head, body = unpack(in_memory(payloads[0]))
-                    self._out.append(("end", head, body))
-                except (ValueError, RecursionError):
+                    number, block, body = unpack_response(in_memory(payloads[0]))
+                    if not is_block(block):
+                        raise ValueError
+                    self._out.append(("end", {"status": number, "headers": block}, body))
+                except ValueError:
                     status, detail = Status.CRASHED, "the container sent what is no response"
             self._ended = (status, detail)
         self._came()
 
     def _came(self) -> None:
         """Something has: whoever waits for it goes on."""
-        waits, self._waits = self._waits, None
-        if waits is not None and not waits.done():
-            waits.set_result(None)
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
     def follow(self, pool: "Pool | None") -> None:
         """Another version answers from now on: what no container has begun with goes there."""
@@ -122,9 +124,18 @@ class Exchange:
     def takes(self, size: int) -> None:
         """The container takes so many bytes more of the request."""
         self._room += size
-        self._more_room.set()
+        self._has_room()
 
-    def _begin(self, body: bytes) -> None:
+    def _has_room(self) -> None:
+        if self._more_room is not None:
+            self._more_room.set()
+
+    async def _wait_for_room(self) -> None:
+        self._more_room = asyncio.Event()
+        await self._more_room.wait()
+        self._more_room = None
+
+    def _begin(self) -> None:
         call_id = new_id("rq")
         self._ended = None
         self._call = self._calls.begin(call_id, self._pool, self._method, "web", self)
@@ -133,7 +144,7 @@ class Exchange:
             self._call.refusal = f"NotFoundError: the app {function.app.name} is ending and takes no more requests"
         else:
             self._call.refusal = function.refusal
-        self._calls.add(self._call, 0, [pack(self._head, body)])
+        self._calls.add(self._call, 0, [self.request.packed(self._body)])
 
     @property
     def _item(self) -> "Input | None":
@@ -175,7 +186,7 @@ class Exchange:
 
     def broken(self) -> None:
         """What its container says can't be sent, so that nobody hears what it says after that."""
-        if self._head["type"] == "http":
+        if self.request.is_http:
             self.gone()
         else:
             self._tell("gone", code=1006)
@@ -187,24 +198,49 @@ class Exchange:
     def left(self) -> None:
         """The client of a WebSocket has; what it had said goes on to the container, whether or not that takes it."""
         self._left = True
-        self._more_room.set()
+        self._has_room()
 
     async def _next(self) -> tuple[str, dict[str, Any], bytes] | None:
         """What comes back next; None: there is no more."""
         while not self._out:
             if self._ended is not None:
                 return None
-            self._waits = asyncio.get_running_loop().create_future()
-            await self._waits
+            waits = asyncio.get_running_loop().create_future()
+            self._then = partial(_wake, waits)
+            await waits
         return self._out.popleft()
 
     # ---- HTTP ----
+
+    def begin(self, body: bytes, then: Callable[[], None]) -> None:
+        """Have a request answered of which all has come. ``then`` is called, once, when something of its response has, or the
+        client has left: what has is :meth:`whole`, or takes :meth:`go_on`."""
+        self._body = body
+        self._begin()
+        self._then = then
+        if self._ended is not None:  # nobody will answer it
+            self._came()
+
+    def whole(self) -> tuple[int, bytes, bytes] | None:
+        """Status, headers and body of the response, where all of it has come at once, and it is one."""
+        if not self._out or self._out[0][0] != "end":
+            return None
+        _, head, body = self._out[0]
+        status, block = head.get("status"), head.get("headers")
+        if type(status) is not int or not 200 <= status <= 599 or type(block) is not bytes:
+            return None
+        return status, block, body
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has."""
+        return self._left
 
     async def answer(self, receive: Receive, send: Send, gathered: Gathered) -> None:
         """Be an HTTP request and its response. What is sent while ``gathered()`` is entered leaves at once."""
         first: asyncio.Future[Event] | None = None
         event: Event = {"type": "http.request", "more_body": True}
-        if any(name in _OF_BODIES for name, _ in self._head["headers"]):
+        if self.request.may_have_body:
             first = asyncio.ensure_future(receive())
             await asyncio.wait({first}, timeout=SOON)
             if first.done():
@@ -213,23 +249,14 @@ class Exchange:
             event = await receive()
         if event["type"] == "http.disconnect" or self._left:  # perhaps after some of its body had come
             return
-        body = event.get("body", b"")
-        self._head["more"] = bool(event.get("more_body", False))
-        self._begin(body)
+        self._body = event.get("body", b"")
+        self.request.more = bool(event.get("more_body", False))
+        self._begin()
         pump = None
-        if self._head["more"]:
+        if self.request.more:
             pump = asyncio.ensure_future(self._pump(receive, first))
         try:
-            begun = await self._respond(send, gathered)
-            while not begun and self._goes_on_elsewhere():
-                self._begin(body)
-                begun = await self._respond(send, gathered)
-            if not begun and self._may_try_again(body):
-                self._say(f"{self._title} is tried once more: {self._why}")
-                self._begin(body)
-                begun = await self._respond(send, gathered)
-            if not begun:
-                await self._fail(send)
+            await self.go_on(send, gathered)
         finally:
             if first is not None:
                 first.cancel()
@@ -237,6 +264,19 @@ class Exchange:
                 pump.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await pump
+
+    async def go_on(self, send: Send, gathered: Gathered) -> None:
+        """Pass on the response of a request that has begun."""
+        begun = await self._respond(send, gathered)
+        while not begun and self._goes_on_elsewhere():
+            self._begin()
+            begun = await self._respond(send, gathered)
+        if not begun and self._may_try_again():
+            self._say(f"{self._title} is tried once more: {self._why}")
+            self._begin()
+            begun = await self._respond(send, gathered)
+        if not begun:
+            await self._fail(send)
 
     async def _respond(self, send: Send, gathered: Gathered) -> bool:
         """Pass the response on; whether there is one."""
@@ -266,8 +306,7 @@ class Exchange:
         """Send the rest of the request's body, of which ``first`` comes first, no faster than its container takes it."""
         while True:
             while self._room <= 0:
-                self._more_room.clear()
-                await self._more_room.wait()
+                await self._wait_for_room()
             event = await (receive() if first is None else first)
             first = None
             if event["type"] == "http.disconnect":
@@ -280,7 +319,7 @@ class Exchange:
     @property
     def _title(self) -> str:
         number = self._call.id if self._call is not None else ""
-        return f"request {number}: {self._head.get('method', 'WebSocket')} {self._head['raw_path']}"
+        return f"request {number}: {self.request.title}"
 
     @property
     def _why(self) -> str:
@@ -290,14 +329,14 @@ class Exchange:
     def _goes_on_elsewhere(self) -> bool:
         """Whether it was cancelled because there is another version, and all of it can be sent there."""
         cancelled = self._ended is not None and self._ended[0] == Status.CANCELLED
-        if self._left or not cancelled or self._successor is None or (self._head["more"] and not self._moves):
+        if self._left or not cancelled or self._successor is None or (self.request.more and not self._moves):
             return False
         self._pool, self._successor, self._moves = self._successor, None, False
         return True
 
-    def _may_try_again(self, body: bytes) -> bool:
-        crashed = self._ended is not None and self._ended[0] == Status.CRASHED
-        return crashed and not self._left and not body and not self._head["more"] and self._head["method"] in _AGAIN
+    def _may_try_again(self) -> bool:
+        crashed, request = self._ended is not None and self._ended[0] == Status.CRASHED, self.request
+        return crashed and not self._left and not self._body and not request.more and request.method in _AGAIN
 
     async def _fail(self, send: Send) -> None:
         if self._left:
@@ -306,7 +345,7 @@ class Exchange:
         self._say(f"{self._title} failed: {self._why}")
         text = f"{self._why}\n{self._call.id if self._call is not None else ''}\n".encode()
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(text))]
-        kind = RESPONSE[self._head["type"]]
+        kind = RESPONSE["http" if self.request.is_http else "websocket"]
         await send({"type": f"{kind}.start", "status": _CODES.get(status, 502), "headers": headers})
         await send({"type": f"{kind}.body", "body": text, "more_body": False})
 
@@ -317,12 +356,11 @@ class Exchange:
         event = await receive()
         if event["type"] != "websocket.connect":
             return
-        self._head["more"] = False
-        self._begin(b"")
+        self._begin()
         pump = asyncio.ensure_future(self._pump_messages(receive))
         try:
             while not (begun := await self._pass_on(send)) and self._goes_on_elsewhere():
-                self._begin(b"")
+                self._begin()
             if not begun:
                 await self._fail(send)
         except OSError:  # uvicorn's: the client has left. What it had said, and that it has left, goes to the container
@@ -371,8 +409,7 @@ class Exchange:
         self._room = WINDOW
         while True:
             while self._room <= 0 and not self._left:
-                self._more_room.clear()
-                await self._more_room.wait()
+                await self._wait_for_room()
             event = await receive()
             if event["type"] == "websocket.disconnect":
                 if (item := self._item) is not None and item.container is None:
@@ -388,6 +425,11 @@ class CutShort(Exception):
     """A response that had begun, and won't be completed."""
 
 
+def _wake(waits: "asyncio.Future[None]") -> None:
+    if not waits.done():
+        waits.set_result(None)
+
+
 def _start(head: dict[str, Any]) -> dict[str, Any]:
     status = head.get("status")
     if type(status) is not int or not 200 <= status <= 599:
@@ -396,6 +438,8 @@ def _start(head: dict[str, Any]) -> dict[str, Any]:
 
 
 def _headers(given: Any) -> list[tuple[bytes, bytes]]:
+    if isinstance(given, bytes):
+        return headers_of(given)
     if not isinstance(given, list):
         return []
     return [(name.encode("latin-1", "replace"), value.encode("latin-1", "replace")) for name, value in given]

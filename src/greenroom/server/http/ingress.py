@@ -4,7 +4,8 @@ import hashlib
 import html
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -13,14 +14,18 @@ from greenroom.model.errors import InvalidError
 from greenroom.model.spec import MethodSpec
 from greenroom.server.http.auth import Gate
 from greenroom.server.http.exchange import RESPONSE, CutShort, Event, Exchange, Receive, Send
+from greenroom.server.http.request import Request
 from greenroom.server.http.request_log import RequestLog
 from greenroom.server.pools import Pool
 from greenroom.wire.messages import Notice
 from greenroom.wire.web_messages import Requested
 
 if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
     from greenroom.server.apps import App
     from greenroom.server.core import Server
+    from greenroom.server.http.connection import Connection
     from greenroom.server.lifecycle import Lifecycle
     from greenroom.server.pools import Function
 
@@ -154,7 +159,8 @@ class Ingress:
         self._endpoints |= coming
         for exchange, label in self._exchanges.items():
             if label in coming:
-                pool, _ = coming[label].pool_for(exchange.query, self._server.lifecycle)
+                query = exchange.request.query.decode("latin-1")
+                pool, _ = coming[label].pool_for(query, self._server.lifecycle)
                 exchange.follow(pool)
 
     def withdraw(self, functions: "set[Function]") -> None:
@@ -187,36 +193,105 @@ class Ingress:
             await _refuse(scope, receive, send, 401, text)
             return
         endpoint = self._endpoints.get(label, endpoint)  # another version's, if it came while the token was looked up
+        found, problem = self._exchange(endpoint, scope, root)
+        if found is None:
+            status = HTTPStatus.UNPROCESSABLE_ENTITY if problem else HTTPStatus.BAD_REQUEST
+            await _refuse(scope, receive, send, status, f"{problem or 'Bad Request'}\n")
+            return
+        connection: Connection = scope["greenroom.connection"]
+        if scope["type"] == "http":
+            await self._while(found, endpoint, label, connection, found.answer(receive, send, connection.gathered))
+        else:
+            await self._while(found, endpoint, label, connection, found.converse(receive, send))
+
+    def _exchange(self, endpoint: Endpoint, scope: Event, root: str) -> tuple[Exchange | None, str]:
+        """One of a request; or None, and what is wrong with its parameters, or with itself (``""``)."""
         if root and scope["path"] == root:  # its own root, however that is written
             scope["path"] += "/"
             scope["raw_path"] = scope["raw_path"] + b"/"
         pool, missing = endpoint.pool_for(scope["query_string"].decode("latin-1"), self._server.lifecycle)
         if pool is None:
-            await _refuse(scope, receive, send, 422, f"{endpoint.name}: {missing}\n")
-            return
-        exchange = Exchange(
-            self._server.lifecycle.calls, pool, endpoint.method.name, _head(scope, root),
-            lambda text: endpoint.function.app.tell(Notice(text)),
-        )  # fmt: skip
-        connection = scope["greenroom.connection"]
-        connection.gone = gone = exchange.gone if scope["type"] == "http" else exchange.left
-        self._exchanges[exchange] = label
+            return None, f"{endpoint.name}: {missing}"
         try:
-            if scope["type"] == "http":
-                await exchange.answer(receive, send, connection.gathered)
-            else:
-                await exchange.converse(receive, send)
+            request = Request(scope, root)
+        except ValueError:
+            return None, ""
+        say = lambda text: endpoint.function.app.tell(Notice(text))  # noqa: E731
+        return Exchange(self._server.lifecycle.calls, pool, endpoint.method.name, request, say), ""
+
+    async def _while(
+        self,
+        exchange: Exchange,
+        endpoint: Endpoint,
+        label: str,
+        connection: "Connection",
+        work: Coroutine[Any, Any, None],
+    ) -> None:
+        """Have a request answered by ``work``."""
+        self._begins(exchange, label, connection)
+        try:
+            await work
         except CutShort:
             connection.cut()
         except Exception as error:  # noqa: BLE001 - a response that can't be one: its container's doing, or a fault of ours
-            self._server.peer_log.say(endpoint.name, f"a response of {endpoint.name} could not be sent: {error!r:.200}")
-            exchange.broken()
-            connection.cut()
+            self._unsent(exchange, endpoint, connection, error)
         finally:
-            del self._exchanges[exchange]
-            exchange.over()
-            if connection.gone == gone:  # else another request's that it has begun
-                connection.gone = None
+            self._ends(exchange, connection)
+
+    def _begins(self, exchange: Exchange, label: str, connection: "Connection") -> None:
+        self._exchanges[exchange] = label
+        connection.gone = exchange.gone if exchange.request.is_http else exchange.left
+
+    def _unsent(self, exchange: Exchange, endpoint: Endpoint, connection: "Connection", error: Exception) -> None:
+        self._server.peer_log.say(endpoint.name, f"a response of {endpoint.name} could not be sent: {error!r:.200}")
+        exchange.broken()
+        connection.cut()
+
+    def _ends(self, exchange: Exchange, connection: "Connection") -> None:
+        del self._exchanges[exchange]
+        exchange.over()
+        if connection.gone in (exchange.gone, exchange.left):  # else another request's that it has begun
+            connection.gone = None
+
+    # ---- without a task ----
+
+    def take(self, connection: "Connection", cycle: "RequestResponseCycle") -> bool:
+        """Answer a request all of which has come, without a task as long as it takes none; False: it isn't one for that."""
+        scope: Event = cycle.scope  # type: ignore[assignment]
+        label, root = self._route(scope)
+        endpoint = self._endpoints.get(label)
+        if endpoint is None or endpoint.method.web["requires_proxy_auth"] or self._server.settings.web_log:
+            return False
+        exchange, _ = self._exchange(endpoint, scope, root)
+        if exchange is None:
+            return False
+        self._begins(exchange, label, connection)
+        exchange.begin(bytes(cycle.body), partial(self._came, exchange, endpoint, label, connection, cycle))
+        return True
+
+    def _came(
+        self,
+        exchange: Exchange,
+        endpoint: Endpoint,
+        label: str,
+        connection: "Connection",
+        cycle: "RequestResponseCycle",
+    ) -> None:
+        """Something of a response, most often all of it: only where it isn't does it take a task."""
+        over = exchange.has_left
+        try:
+            over = over or ((whole := exchange.whole()) is not None and connection.respond(cycle, *whole))
+        except Exception as error:  # noqa: BLE001 - as above
+            over = True
+            self._unsent(exchange, endpoint, connection, error)
+        if over:
+            self._ends(exchange, connection)
+            return
+
+        async def rest(scope: Event, receive: Receive, send: Send) -> None:
+            await self._while(exchange, endpoint, label, connection, exchange.go_on(send, connection.gathered))
+
+        connection.start(cycle, rest)
 
     async def _not_found(self, scope: Event, receive: Receive, send: Send, label: str) -> None:
         if not label and scope["type"] == "http" and scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
@@ -243,27 +318,6 @@ def label_for(app: str, name: str, method: str, end: str = "-dev") -> str:
         return f"{slug}{end}"
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{slug[: LONGEST_LABEL - len(end) - 9].rstrip('-')}-{digest}{end}"
-
-
-def _head(scope: Event, root: str) -> dict[str, Any]:
-    """What a container is told of a request."""
-    head = {
-        "type": scope["type"],
-        "path": scope["path"],
-        "raw_path": scope.get("raw_path", b"").decode("latin-1"),
-        "query": scope["query_string"].decode("latin-1"),
-        "root_path": root,
-        "scheme": scope["scheme"],
-        "http_version": scope["http_version"],
-        "headers": [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]],
-        "client": scope["client"],
-        "server": scope["server"],
-    }
-    if scope["type"] == "http":
-        head["method"] = scope["method"]
-    else:
-        head["subprotocols"] = list(scope["subprotocols"])
-    return head
 
 
 async def _refuse(scope: Event, receive: Receive, send: Send, status: int, text: str) -> None:
