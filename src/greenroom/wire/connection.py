@@ -21,6 +21,8 @@ from greenroom.wire.payload import Descriptor, Payload, PayloadWriter, join, spl
 from greenroom.wire.schema import Message, decode_header, encode_header
 
 _READ = 256 * 1024
+_FIRST = 16 * 1024
+"""Bytes that a connection reads at once, until it is said more than that."""
 _LITTLE = 32 * 1024
 _PIECE = 256 * 1024
 """Bytes of a file that travel in one frame, where it can't be passed."""
@@ -71,8 +73,8 @@ class Inbox:
         self._file: PayloadWriter | None = None
         """What comes in pieces, as far as it has."""
         self._fds: list[int] = []
-        # Read into, again and again: a fresh buffer of this size for each read costs more than the read.
-        self._buffer = memoryview(bytearray(_READ))
+        # Read into, again and again: a fresh buffer for each read costs more than the read.
+        self._buffer = memoryview(bytearray(_FIRST))
         self._buffers = [self._buffer]
 
     def read(self, sock: socket.socket) -> list[tuple[Message, list[Payload]]] | None:
@@ -103,6 +105,9 @@ class Inbox:
             arrived.append((message, split(sizes, body, self._fds) if sizes is not None else []))
         if self._fds and not self._largest and not self._decoder.mid_frame:
             raise ProtocolError("file descriptors came that belong to no message")
+        if length == len(self._buffer) < _READ:
+            self._buffer = memoryview(bytearray(_READ))
+            self._buffers = [self._buffer]
         return arrived
 
     def _put(self, piece: Piece, data: bytes) -> None:

@@ -106,6 +106,8 @@ class LoopConnection:
         """Of the files of what is first in the queue, where they can't be passed."""
         self._paused = False
         self._doubted = False
+        self._read_since = False
+        """Since it was doubted, the loop has called the reader: so that was no last time."""
         self._marked = False
         self._writing = False
         self._closing = False
@@ -198,13 +200,20 @@ class LoopConnection:
 
     def _readable(self) -> None:
         self._read()
+        self._read_since = True
         if not self._doubted and not self.closed:
+            self._read_since = False
             self._doubted = True
             self._turn.doubt(self)
 
     def make_sure(self) -> None:
         """Read what is there, and notice an end that the loop has kept from us; see :meth:`Turn.doubt`."""
         self._doubted = False
+        if self._read_since and not self.closed:
+            self._read_since = False
+            self._doubted = True
+            self._turn.doubt(self)
+            return
         for _ in range(_READS):
             if self.closed or self._closing or self._paused or not self._read():
                 return
