@@ -412,6 +412,8 @@ class Server:
         for visitor in list(self.visitors):
             visitor.connection.close()
         if self.store is not None:
+            if self.durable is not None:
+                self.durable.flush()
             self.store.close(self._clear)
         else:
             self._clear()

@@ -4,6 +4,7 @@ What is kept need not be in memory too: an output leaves it once it is committed
 one gets what is committed from the store, and what isn't, or ends meanwhile, from memory; some of it perhaps twice.
 """
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from greenroom.model.errors import Error, ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Receiver
+from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status
@@ -42,6 +44,8 @@ SOON = 0.05
 CUT = "the call was cancelled: the server ended before it had all of it"
 RETRY = 1.0
 """Seconds until it is tried again to keep what has ended."""
+PAGE = 1000
+"""Outputs that are read of the store at once."""
 UNREAD = 8 * 1024**2
 """Bytes that a collector may leave unread before it gets more."""
 
@@ -52,6 +56,41 @@ class Collecting(Receiver, Protocol):
     @property
     def backlog(self) -> int:
         """Bytes that it has not taken."""
+
+
+class _Begun:
+    """A change: a call has come."""
+
+    __slots__ = __match_args__ = ("row", "binding", "again")
+
+    def __init__(self, row: "CallRow", binding: Payload, again: bool) -> None:
+        self.row = row
+        self.binding = binding
+        self.again = again
+        """The server before this one was cut short when it came."""
+
+    def __call__(self, connection: "Connection") -> None:
+        from greenroom.server.store.calls import add_call, forget
+
+        if self.again:
+            forget(connection, [self.row.id])
+        add_call(connection, self.row, self.binding)
+
+
+class _Added:
+    """A change: inputs of it have."""
+
+    __slots__ = __match_args__ = ("call_id", "first", "payloads")
+
+    def __init__(self, call_id: str, first: int, payloads: list[Payload]) -> None:
+        self.call_id = call_id
+        self.first = first
+        self.payloads = payloads
+
+    def __call__(self, connection: "Connection") -> None:
+        from greenroom.server.store.calls import add_inputs
+
+        add_inputs(connection, self.call_id, self.first, self.payloads)
 
 
 class _Unfinished(NamedTuple):
@@ -69,16 +108,14 @@ class Durable:
     """Those of one server, which stays."""
 
     def __init__(self, server: "Server", store: "Database") -> None:
-        from greenroom.server.store import calls
+        from greenroom.server.store import calls, many
 
         self._rows: Any = calls
+        self._many: Any = many
         self._server = server
         self._store = store
         self._calls = server.lifecycle.calls
-        self._ended: list[tuple[Call, OutputRow]] = []
-        """Outputs of this turn of the loop."""
-        self._then_kept: list[Callable[[], None]] = []
-        """To be called once those are kept."""
+        self._keeping = Keeping(server.loop, store)
         self._restored: Callable[[], None] | None = None
         """Called once all that the last server had not ended is here; None: it is."""
         self._coming: dict[Call, int] = {}
@@ -98,21 +135,14 @@ class Durable:
         row = self._rows.CallRow(
             call.id, function.app.id, name, call.method, binding, call.shape, None, self._server.lifecycle.clock.wall()
         )
-        again = call.again
-
-        def change(connection: "Connection") -> None:
-            if again:
-                self._rows.forget(connection, [call.id])  # it was cut short
-            self._rows.add_call(connection, row, call.pool.binding)
-
-        self._write(call, change)
+        self._write(call, _Begun(row, call.pool.binding, call.again))
 
     def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
         """Inputs of it have come: they are kept, and as many as there is room for are run."""
         size = sum(map(len, payloads)) + COST * len(payloads)
         self._coming[call] = self._coming.get(call, 0) + size
         self._unwritten += size
-        self._write(call, lambda c: self._rows.add_inputs(c, call.id, first, payloads))
+        self._write(call, _Added(call.id, first, payloads))
         here = payloads
         if not call.cancelled:
             here = [] if call.stored else payloads[: max(0, WINDOW - len(call.inputs))]
@@ -126,7 +156,11 @@ class Durable:
     @property
     def behind(self) -> bool:
         """Whether more is to be kept than should wait in memory."""
-        return self._store.pending > MOST_PENDING or self._unwritten > MOST_COMING
+        return self._store.pending + self._keeping.pending > MOST_PENDING or self._unwritten > MOST_COMING
+
+    def flush(self) -> None:
+        """Give the store all that it is to keep: it is about to be closed."""
+        self._keeping.flush()
 
     def _refill(self, call: Call) -> None:
         """Have more of its inputs here, if there is room."""
@@ -178,7 +212,10 @@ class Durable:
     def complete(self, call: Call, count: int, peer: Receiver, rid: int) -> None:
         """No more will come; its caller is told once all of it is kept, or that it isn't, and then it is taken back."""
 
+        size = 0
+
         def kept(done: Future[None]) -> None:
+            self._unwritten -= size
             why = call.unkept or str(done.exception() or "")
             if why:
                 self._server.lifecycle.calls.cancel(call, f"the call was cancelled: {why}")
@@ -186,48 +223,44 @@ class Durable:
             else:
                 peer.send(Done(rid, {}))
 
-        call.changes.append(lambda c: self._rows.end_inputs(c, call.id, count))
-        self._flush(call, kept)
+        match call.changes:
+            case [_Begun(row, binding, False), _Added(_, 0, payloads)]:  # all of it at once, as of nearly all
+                call.changes, size = [], self._coming.pop(call, 0)
+                self._keeping.put(self._many.Whole(row._replace(inputs=count), binding, payloads), kept)
+            case changes:
+                changes.append(lambda c: self._rows.end_inputs(c, call.id, count))
+                self._flush(call, kept)
 
     def ended(self, call: Call, index: int, status: str, detail: str, payload: Payload) -> None:
         """One of its inputs has."""
-        if not self._ended:
-            self._server.loop.call_soon(self._keep_ended)
-        self._ended.append((call, self._rows.OutputRow(call.id, index, status, detail, payload)))
+        self._flush(call)  # what of it isn't kept yet comes first
+        self._keep(call, self._rows.OutputRow(call.id, index, status, detail, payload))
         self._refill(call)
 
-    def _keep_ended(self) -> None:
-        """All of one turn of the loop in one change."""
-        ended, self._ended = self._ended, []
-        then_kept, self._then_kept = self._then_kept, []
-
-        def kept(done: Future[int]) -> None:
+    def _keep(self, call: Call, output: "OutputRow") -> None:
+        def kept(done: Future[None]) -> None:
             if done.exception() is not None:  # nothing is told twice: it stays in memory until it can be kept
-                self._server.loop.call_later(RETRY, put)
-                return
-            for call, output in ended:
-                if call.streams:
-                    call.retained.append(output.idx)
-                else:
-                    call.outputs.pop(output.idx, None)
-            for callback in then_kept:
-                callback()
+                self._server.loop.call_later(RETRY, self._keep, call, output)
+            elif call.streams:
+                call.retained.append(output.idx)
+            else:
+                call.outputs.pop(output.idx, None)
 
-        def put() -> None:
-            self._store.write(lambda c: self._rows.put_outputs(c, [output for _, output in ended]), kept)
-
-        put()
+        self._keeping.put(output, kept)
 
     def when_kept(self, callback: Callable[[], None]) -> None:
         """Called once all that ended in this turn of the loop is kept."""
-        if self._ended:
-            self._then_kept.append(callback)
-        else:
-            callback()
+
+        def kept(done: Future[None]) -> None:
+            if done.exception() is None:
+                callback()
+            else:
+                self._server.loop.call_later(RETRY, self.when_kept, callback)
+
+        self._keeping.after(kept)
 
     def over(self, call: Call) -> None:
         """All of its inputs have ended."""
-        now = self._server.lifecycle.clock.wall()
 
         def kept(done: Future[None]) -> None:
             if done.exception() is not None:
@@ -236,8 +269,7 @@ class Durable:
                 call.kept = True
                 self._forget(call)
 
-        # After its last outputs, which leave at the end of this turn.
-        self._server.loop.call_soon(self._store.write, lambda c: self._rows.finish(c, call.id, now), kept)
+        self._keeping.put(self._many.Finished(call.id, self._server.lifecycle.clock.wall()), kept)
 
     def cancelled(self, call: Call) -> None:
         """It was."""
@@ -262,6 +294,7 @@ class Durable:
             self._calls.ended_elsewhere(call, count)
 
         reason = call.cancelled
+        self._keeping.flush()
         self._store.write(
             lambda c: self._rows.end_waiting(c, call.id, call.loaded_to, STEP, Status.CANCELLED, reason), ended
         )
@@ -276,6 +309,7 @@ class Durable:
         changes, call.changes = call.changes, []
         if not changes:
             return
+
         size = self._coming.pop(call, 0)
 
         def change(connection: "Connection") -> None:
@@ -288,6 +322,7 @@ class Durable:
             if then is not None:
                 then(done)
 
+        self._keeping.flush()
         self._store.write(change, kept)
 
     def _forget(self, call: Call) -> None:
@@ -321,23 +356,21 @@ class Durable:
         """Send a call's outputs as they are, or become, ready; then ``Done``."""
         call = self._calls.by_id.get(request.call_id)
         if call is not None:
+            if len(call.outputs) == call.finished:  # nothing of it is in the store alone
+                self._calls.collect(call, request, receiver)
+                return
             call.streams += 1
         self._stream(request, receiver, call, -1)
 
     def _stream(self, request: Collect, receiver: Collecting, call: Call | None, after: int) -> None:
-        def query(connection: "Connection") -> "tuple[CallRow | None, list[OutputRow]]":
-            return self._rows.find(connection, request.call_id), self._rows.outputs_of(
-                connection, request.call_id, after
-            )
-
-        def found(done: "Future[tuple[CallRow | None, list[OutputRow]]]") -> None:
+        def found(done: "Future[tuple[int | None, list[OutputRow], bool] | None]") -> None:
             try:
-                row, page = done.result()
-                if call is None and row is not None and row.finished_at is None and self._restored is not None:
-                    # It is not here yet, and soon will be.
+                kept = done.result()
+                if kept is not None and call is None and self._restored is not None:
+                    # It may go on, and is not here yet; soon it will be.
                     self._server.loop.call_later(SOON, self.collect, request, receiver)
                     return
-                if row is None and call is None:
+                if kept is None and call is None:
                     raise NotFoundError(
                         f"no spawned call {request.call_id[:100]} in a running app of this server, nor is one kept"
                     )
@@ -345,20 +378,21 @@ class Durable:
                 self._end_stream(call)
                 receiver.send(Failed(request.rid, type(error).__name__, str(error)))
                 return
+            count, page, more = kept or (None, [], False)
             for output in page:
                 receiver.send(
                     Outputs(request.call_id, [[output.idx, output.status, output.detail]], []), [output.payload]
                 )
-            if page:
+            if more:
                 self._when_read(receiver, lambda: self._stream(request, receiver, call, page[-1].idx))
             elif call is not None:
                 # What is committed has been sent: now what was only in memory, and what is to come.
                 self._calls.collect(call, request, receiver)
                 self._end_stream(call)
-            elif row is not None:
-                receiver.send(Done(request.rid, {"count": row.inputs}))
+            else:
+                receiver.send(Done(request.rid, {"count": count}))
 
-        self._store.read(query, found)
+        self._store.read(lambda c: self._many.collected(c, request.call_id, after, PAGE), found)
 
     def _when_read(self, receiver: Collecting, then: Any) -> None:
         if receiver.backlog < UNREAD:

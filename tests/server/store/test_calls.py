@@ -169,6 +169,12 @@ def test_what_is_asked_often_reads_no_table_as_a_whole(store: Store) -> None:
         "SELECT number FROM calls WHERE id IS NULL LIMIT 9",
         "SELECT idx FROM outputs WHERE call = (SELECT number FROM calls WHERE id = 'x') AND idx > 3 ORDER BY idx LIMIT 9",
         "SELECT 1 FROM calls WHERE function_id = 'f' AND binding = 'k' AND binding != '' AND number != 3",
+        "SELECT coalesce(max(number), 0) FROM calls",
+        "SELECT id, number FROM calls WHERE id IN ('x', 'y', 'z')",
+        "DELETE FROM inputs WHERE idx = 0 AND call IN (1, 2, 3)",
+        "DELETE FROM inputs WHERE call = 1 AND idx IN (1, 2, 3)",
+        "UPDATE calls SET finished_at = 3 WHERE finished_at IS NULL AND id IN ('x', 'y', 'z')",
+        "SELECT inputs, idx FROM calls LEFT JOIN outputs ON call = number AND idx > 3 WHERE id = 'x' ORDER BY idx LIMIT 9",
     ):
         plan = " ".join(row[3] for row in store.sql(f"EXPLAIN QUERY PLAN {statement}"))
         assert "SEARCH" in plan and "SCAN" not in plan and "TEMP B-TREE" not in plan, plan

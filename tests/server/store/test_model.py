@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from greenroom.model.errors import NotFoundError
 from greenroom.server.store import calls as c
+from greenroom.server.store import many
 from greenroom.server.store.payloads import SMALL
 from greenroom.wire.payload import in_memory
 from tests.e2e.test_faults import LONG
@@ -155,6 +156,39 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(outputs=st.lists(st.builds(c.OutputRow, st.sampled_from(IDS), INDEXES, st.just("ok"), st.just(""), PAYLOADS)))
     def put_outputs(self, outputs) -> None:
         self.do(lambda k: c.put_outputs(k, outputs), lambda m: m.put_outputs(outputs))
+
+    @rule(
+        wholes=st.lists(
+            st.tuples(st.sampled_from(IDS), st.sampled_from([b"", b"x" * 5000]), st.lists(PAYLOADS, max_size=3))
+        ),
+        outputs=st.lists(
+            st.builds(c.OutputRow, st.sampled_from(IDS), INDEXES, st.just("ok"), st.just(""), PAYLOADS), max_size=4
+        ),
+        finished=st.lists(st.sampled_from(IDS), max_size=2),
+        time=TIMES,
+    )
+    def keep_all(self, wholes, outputs, finished, time) -> None:
+        """Calls, outputs and ends in one change, some of them there already, or said twice."""
+        things: list[Any] = [
+            many.Whole(
+                c.CallRow(call_id, "ap", "fu", "", "k" if binding else "", "spawn", len(payloads), time),
+                binding,
+                payloads,
+            )
+            for call_id, binding, payloads in wholes
+        ]
+        things += [*outputs, *(many.Finished(call_id, time) for call_id in finished)]
+
+        def of_model(model: Model) -> None:
+            for call_id, binding, payloads in wholes:
+                model.add_call(call_id, None, time, binding)
+                model.add_inputs(call_id, 0, payloads)
+                model.set_once(call_id, "count", len(payloads))
+            model.put_outputs(outputs)
+            for call_id in finished:
+                model.set_once(call_id, "finished", time)
+
+        self.do(lambda k: many.keep_all(k, things), of_model)
 
     @rule(noted=st.lists(st.builds(c.Attempt, st.sampled_from(IDS), INDEXES, INDEXES, INDEXES, st.just("ta"))))
     def note_attempt(self, noted) -> None:

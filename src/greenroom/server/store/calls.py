@@ -104,10 +104,15 @@ def add_call(connection: sqlite3.Connection, call: CallRow, binding: Payload = b
             (call.idempotency, call.id),
         )
         return CallRow(*found.fetchone())
+    keep_binding(connection, call, binding)
+    return None
+
+
+def keep_binding(connection: sqlite3.Connection, call: CallRow, binding: Payload) -> None:
+    """Keep a call's constructor arguments, if it names some and they aren't there."""
     if call.binding and not _has_binding(connection, call):
         row = (call.function_id, call.binding, *keep(connection, binding))
         connection.execute("INSERT INTO bindings (function_id, binding, small, large) VALUES (?, ?, ?, ?)", row)
-    return None
 
 
 def add_inputs(connection: sqlite3.Connection, call_id: str, first: int, payloads: Sequence[Payload]) -> int:

@@ -30,6 +30,8 @@ FIRST_RETRY = 0.1
 LAST_RETRY = 5.0
 LONGEST_QUERY = 0.2
 """Seconds that a retry waits for the query that runs; the next one waits again."""
+LONGEST_WORD = 0.001
+"""Seconds that the answer of a query waits for those of others."""
 _OF_ONE_CHANGE = {
     sqlite3.SQLITE_ERROR,
     sqlite3.SQLITE_CONSTRAINT,
@@ -147,7 +149,7 @@ class Database:
         delay, due = FIRST_RETRY, 0.0
         more = True
         while more:
-            batch, more = self._waiting(due - time.monotonic() if self.problem else None)
+            batch, more = _waiting(self._changes, due - time.monotonic() if self.problem else None)
             if self.problem and time.monotonic() >= due and not self._recovered():
                 delay = min(delay * 2, LAST_RETRY)
                 due = time.monotonic() + delay
@@ -168,17 +170,6 @@ class Database:
         release_lock(self._lock)
         if self._then_closed is not None:
             self._tell(self._then_closed)
-
-    def _waiting(self, timeout: float | None) -> tuple[list[_Job], bool]:
-        """All the changes that wait, at least one unless ``timeout`` seconds pass; whether more may come."""
-        batch: list[_Job] = []
-        with suppress(Empty):
-            job = self._changes.get(timeout=None if timeout is None else max(timeout, 0.0))
-            while job is not None:
-                batch.append(job)
-                job = self._changes.get_nowait()
-            return batch, False
-        return batch, True
 
     def _commit(self, batch: list[_Job]) -> None:
         """All of ``batch`` in one transaction; on failure none of it, and a problem."""
@@ -240,17 +231,41 @@ class Database:
         return True
 
     def _read_all(self) -> None:
-        while (job := self._queries.get()) is not None:
+        """All the queries that wait see one moment; those who asked are told together, unless that takes long."""
+        more = True
+        while more:
+            batch, more = _waiting(self._queries)
             with self._reading:
-                try:
-                    self._reader.execute("BEGIN")
-                    job.done.set_result(job.work(self._reader))
-                except sqlite3.Error as error:
-                    job.done.set_exception(StoreError(f"{self.path} can't be read: {error}"))
-                except Exception as error:  # noqa: BLE001 - whoever asked is told
-                    job.done.set_exception(error)
+                told, since = 0, time.monotonic()
+                for number, job in enumerate(batch, 1):
+                    self._answer(job)
+                    if time.monotonic() - since > LONGEST_WORD or number == len(batch):
+                        self._tell(self._told, batch[told:number])
+                        told, since = number, time.monotonic()
                 roll_back(self._reader)
-            self._tell(self._told, [job])
+
+    def _answer(self, job: _Job) -> None:
+        try:
+            if not self._reader.in_transaction:
+                self._reader.execute("BEGIN")
+            job.done.set_result(job.work(self._reader))
+        except sqlite3.Error as error:
+            job.done.set_exception(StoreError(f"{self.path} can't be read: {error}"))
+            roll_back(self._reader)
+        except Exception as error:  # noqa: BLE001 - whoever asked is told
+            job.done.set_exception(error)
+
+
+def _waiting(jobs: "SimpleQueue[_Job | None]", timeout: float | None = None) -> tuple[list[_Job], bool]:
+    """All that wait, at least one unless ``timeout`` seconds pass; whether more may come."""
+    batch: list[_Job] = []
+    with suppress(Empty):
+        job = jobs.get(timeout=None if timeout is None else max(timeout, 0.0))
+        while job is not None:
+            batch.append(job)
+            job = jobs.get_nowait()
+        return batch, False
+    return batch, True
 
 
 def _refuse(batch: list[_Job], reason: str) -> None:
