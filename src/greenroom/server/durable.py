@@ -4,7 +4,6 @@ What is kept need not be in memory too: an output leaves it once it is committed
 one gets what is committed from the store, and what isn't, or ends meanwhile, from memory; some of it perhaps twice.
 """
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from greenroom.model.errors import Error, ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Receiver
-from greenroom.server.keeping import Keeping
+from greenroom.server.keeping import Added, Begun, Keeping
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status
@@ -58,41 +57,6 @@ class Collecting(Receiver, Protocol):
         """Bytes that it has not taken."""
 
 
-class _Begun:
-    """A change: a call has come."""
-
-    __slots__ = __match_args__ = ("row", "binding", "again")
-
-    def __init__(self, row: "CallRow", binding: Payload, again: bool) -> None:
-        self.row = row
-        self.binding = binding
-        self.again = again
-        """The server before this one was cut short when it came."""
-
-    def __call__(self, connection: "Connection") -> None:
-        from greenroom.server.store.calls import add_call, forget
-
-        if self.again:
-            forget(connection, [self.row.id])
-        add_call(connection, self.row, self.binding)
-
-
-class _Added:
-    """A change: inputs of it have."""
-
-    __slots__ = __match_args__ = ("call_id", "first", "payloads")
-
-    def __init__(self, call_id: str, first: int, payloads: list[Payload]) -> None:
-        self.call_id = call_id
-        self.first = first
-        self.payloads = payloads
-
-    def __call__(self, connection: "Connection") -> None:
-        from greenroom.server.store.calls import add_inputs
-
-        add_inputs(connection, self.call_id, self.first, self.payloads)
-
-
 class _Unfinished(NamedTuple):
     """A call that the last server had not ended."""
 
@@ -135,14 +99,14 @@ class Durable:
         row = self._rows.CallRow(
             call.id, function.app.id, name, call.method, binding, call.shape, None, self._server.lifecycle.clock.wall()
         )
-        self._write(call, _Begun(row, call.pool.binding, call.again))
+        self._write(call, Begun(row, call.pool.binding, call.again))
 
     def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
         """Inputs of it have come: they are kept, and as many as there is room for are run."""
         size = sum(map(len, payloads)) + COST * len(payloads)
         self._coming[call] = self._coming.get(call, 0) + size
         self._unwritten += size
-        self._write(call, _Added(call.id, first, payloads))
+        self._write(call, Added(call.id, first, payloads))
         here = payloads
         if not call.cancelled:
             here = [] if call.stored else payloads[: max(0, WINDOW - len(call.inputs))]
@@ -224,7 +188,7 @@ class Durable:
                 peer.send(Done(rid, {}))
 
         match call.changes:
-            case [_Begun(row, binding, False), _Added(_, 0, payloads)]:  # all of it at once, as of nearly all
+            case [Begun(row, binding, False), Added(_, 0, payloads)]:  # all of it at once, as of nearly all
                 call.changes, size = [], self._coming.pop(call, 0)
                 self._keeping.put(self._many.Whole(row._replace(inputs=count), binding, payloads), kept)
             case changes:

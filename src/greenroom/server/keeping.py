@@ -6,13 +6,51 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import StoreError
+from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
-    from greenroom.server.store.calls import OutputRow
+    from sqlite3 import Connection
+
+    from greenroom.server.store.calls import CallRow, OutputRow
     from greenroom.server.store.database import Database
     from greenroom.server.store.many import Finished, Whole
 
 Then = Callable[[Future[Any]], None]
+
+
+class Begun:
+    """A change: a call has come."""
+
+    __slots__ = __match_args__ = ("row", "binding", "again")
+
+    def __init__(self, row: "CallRow", binding: Payload, again: bool) -> None:
+        self.row = row
+        self.binding = binding
+        self.again = again
+        """The server before this one was cut short when it came."""
+
+    def __call__(self, connection: "Connection") -> None:
+        from greenroom.server.store.calls import add_call, forget
+
+        if self.again:
+            forget(connection, [self.row.id])
+        add_call(connection, self.row, self.binding)
+
+
+class Added:
+    """A change: inputs of it have."""
+
+    __slots__ = __match_args__ = ("call_id", "first", "payloads")
+
+    def __init__(self, call_id: str, first: int, payloads: list[Payload]) -> None:
+        self.call_id = call_id
+        self.first = first
+        self.payloads = payloads
+
+    def __call__(self, connection: "Connection") -> None:
+        from greenroom.server.store.calls import add_inputs
+
+        add_inputs(connection, self.call_id, self.first, self.payloads)
 
 
 class Keeping:
