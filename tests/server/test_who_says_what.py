@@ -36,8 +36,9 @@ AGENTS = {
 NOBODY = {
     # The server's own, and what workers say on the socket pair that they were born with.
     "AddCredit", "Adopt", "Begin", "ContainerChanged", "ContainerEnded", "ContainerLog", "ContainerStarted", "Done", "DropImage",
-    "Failed", "HoldOutput", "ImageLog", "ImageMade", "ImageStep", "Interrupt", "Kept", "Log", "MakeImage", "Notice", "Outputs", "Refused", "Requested",
+    "Failed", "ImageLog", "ImageMade", "ImageStep", "Interrupt", "Kept", "Log", "MakeImage", "Notice", "Outputs", "Refused", "Requested",
     "Printed", "Resume", "Revoke", "Run", "SignalContainer", "StartContainer", "Stop", "Values", "WebIn", "Welcome", "WorkerReady",
+    "HoldOutput",
     "Hello",  # once, as the first
     "Piece",  # a part of what another machine says, and no word of its own
 }  # fmt: skip
