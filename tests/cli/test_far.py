@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.wire.far import Far, read_address
+from greenroom.wire.messages import Refused, Welcome
 from greenroom.worker.removal import remove_tree
 from tests.conftest import assert_nothing_left, wait_for
 from tests.e2e.programs import COMMAND, environment, run, start, write
+from tests.server.far import speak_from_afar
 
 PROGRAM = """
     import greenroom
@@ -466,3 +469,31 @@ def test_endpoints_are_served_from_afar(machine, here, tmp_path):
         served.send_signal(signal.SIGINT)
         served.communicate(timeout=60)
     assert served.returncode == 130
+
+
+def test_who_does_not_belong_is_closed_and_that_is_logged(machine, here):
+    """By the server as it is run, whose loop is uvloop's."""
+    host, port = read_address("", machine.address)
+    far = Far(host, port, machine.fingerprint)
+    with socket.create_connection((host, port)) as silent, socket.create_connection((host, port)) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        plain.settimeout(30)
+        assert plain.recv(1000)[:1] in (b"", b"\x15"), "an alert of TLS, or nothing"
+        stranger = speak_from_afar(far, "gc-0.x")
+        assert isinstance(stranger.receive(30)[0], Refused)
+        stranger.close()
+        known = speak_from_afar(far, machine.token)
+        assert isinstance(known.receive(30)[0], Welcome)
+        token_id = machine.token.partition(".")[0]
+        assert run("token", "revoke", token_id, GREENROOM_HOME=str(machine.home)).returncode == 0
+        assert known.receive(30)[0] == Refused("its token was revoked")
+        known.close()
+        silent.settimeout(30)
+        assert silent.recv(1) == b"", "it had 10 s to begin TLS"
+    wait_for(lambda: machine.said().count("closed a connection from 127.0.0.1: TLS did not come about: ") == 2)
+    for text in (
+        "refused a connection: its token is none of this server's client tokens",
+        "refused a connection: its token was revoked",
+    ):
+        assert text in machine.said()
+    assert "Traceback" not in machine.said()

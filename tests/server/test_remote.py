@@ -241,6 +241,42 @@ def test_a_revoked_token_ends_its_connections_and_no_others(cluster, far, log):
     assert any("its token was revoked" in line for line in log)
 
 
+def test_a_revoked_token_ends_what_reads_nothing_too(cluster, far, from_afar, monkeypatch):
+    monkeypatch.setattr(remote, "LEAVE", 0.2)
+    made, word = client_tokens.create(cluster.home, "silent")
+    app = greenroom.App("far")
+
+    @app.function(serialized=True)
+    def large():
+        return b"x" * (64 * 1024**2)
+
+    with app.run():
+        call = large.spawn()
+        call.get(timeout=60)
+        silent = speak_from_afar(far[0], word)
+        assert isinstance(silent.receive(30)[0], Welcome)
+        silent.send(Collect(1, call.object_id))  # and never reads
+        cluster.wait_until(lambda: cluster.on_server(
+            lambda server: any(v.connection.backlog > 32 * 1024**2 for v in server.visitors)))  # fmt: skip
+        client_tokens.revoke(cluster.home, made.id)
+        cluster.wait_until(lambda: cluster.on_server(
+            lambda server: made.id not in server.remote._admitted.values()
+            and not any(v.connection.backlog for v in server.visitors)))  # fmt: skip
+        with pytest.raises(greenroom.ConnectionError):
+            while True:
+                silent.receive(30)
+        silent.close()
+
+
+def test_many_unknown_tokens_at_once_are_told_apart(cluster, far):
+    word = client_tokens.create(cluster.home, "among them")[1]
+    connections = [speak_from_afar(far[0], token) for token in ["gc-0.x"] * 30 + [word] + ["gc-1.x"] * 30]
+    answers = [connection.receive(30)[0] for connection in connections]
+    assert [type(answer) for answer in answers] == [Refused] * 30 + [Welcome] + [Refused] * 30
+    for connection in connections:
+        connection.close()
+
+
 def test_a_damaged_file_of_tokens_lets_nobody_new_in_and_is_logged(cluster, far, log):
     file = cluster.home / client_tokens.FILE
     whole = file.read_bytes()

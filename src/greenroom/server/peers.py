@@ -116,12 +116,14 @@ class Visitor:
     def hold(self) -> None:
         """Whether it may come in takes a while to find out: what it has said meanwhile waits, and it is read no further."""
         self._held = []
+        self._strangers[self] = None
         self.connection.on_message = lambda message, payloads: self._held.append((message, payloads))
         self.connection.pause_reading()
 
     def admit(self, peer: "ClientPeer") -> None:
         """That is what it may be."""
         settings, held, self._held = self._server.settings, self._held, []
+        self._strangers.pop(self, None)
         self._welcome(peer, settings.max_payload, settings.inline_limit)
         try:
             for message, payloads in held:

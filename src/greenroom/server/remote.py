@@ -33,6 +33,12 @@ CROWDED = 0.1
 """Seconds until connections are taken again after there were no descriptors left for one."""
 REFRESH = 1.0
 """Seconds between two looks at the tokens: a revoked one is of use for that long at the most."""
+LEAVE = 5.0
+"""Seconds in which who is refused may read what was said to it."""
+UNKNOWN = (
+    "its token is none of this server's client tokens, or no more; `greenroom token create --client NAME` on the server's machine "
+    "makes one"
+)
 BLOCK = 256 * 1024
 HELD = 1024**2
 """Bytes that wait for a client that is slow, until no more are taken from its visitor."""
@@ -50,6 +56,10 @@ class Remote:
         self.strangers: dict[Visitor, None] = {}
         """Those that haven't said who they are, oldest first."""
         self._tokens: list[Token] = []
+        self._unknown: list[tuple[Visitor, str]] = []
+        """Who has shown a token that is not among them."""
+        self._looking = False
+        self._links: dict[Visitor, Link] = {}
         self._admitted: dict[Visitor, str] = {}
         """The id of the token that each has shown."""
         self._closed = False
@@ -109,10 +119,16 @@ class Remote:
         """A line about somebody on another machine."""
         self.server.peer_log.say(host, text)
 
+    def come(self, visitor: Visitor, link: "Link") -> None:
+        """It has come by that."""
+        self._links[visitor] = link
+
     def gone(self, visitor: Visitor) -> None:
-        """Its connection is closed."""
+        """Its connection is closed: what was said to it may still leave, but not for ever."""
         self.strangers.pop(visitor, None)
         self._admitted.pop(visitor, None)
+        if (link := self._links.pop(visitor, None)) is not None:
+            self.server.loop.call_later(LEAVE, link.abort)
 
     # ---- who they are ----
 
@@ -120,23 +136,31 @@ class Remote:
         """Admit it, or refuse it: by the tokens that are known, else by those that the file has now."""
         if hello.role != "client":
             visitor.refuse("from another machine, programs connect, and no containers or workers")
-            return
-        if (token := find(self._tokens, hello.token)) is not None:
+        elif (token := find(self._tokens, hello.token)) is not None:
             self._admit(visitor, token)
+        else:
+            visitor.hold()
+            self._unknown.append((visitor, hello.token))
+            if len(self._unknown) == 1 and not self._looking:
+                self._look()
+
+    def _look(self) -> None:
+        """For those whose tokens are not known, into the file as it is now; who comes meanwhile waits for the next look."""
+        asked, self._unknown = self._unknown, []
+        self._looking = bool(asked)
+        if not asked:
             return
-        visitor.hold()
 
         def looked(done: "Future[list[Token]]") -> None:
             self._tokens = done.result() if done.exception() is None else self._tokens
-            if visitor.connection.closed:
-                return
-            if (found := find(self._tokens, hello.token)) is not None:
-                self._admit(visitor, found)
-            else:
-                visitor.refuse(
-                    "its token is none of this server's client tokens, or no more; `greenroom token create --client NAME` on the "
-                    "server's machine makes one"
-                )
+            for visitor, word in asked:
+                if visitor.connection.closed or visitor not in self.strangers:
+                    continue  # it has gone, or newer ones have crowded it out
+                if (found := find(self._tokens, word)) is not None:
+                    self._admit(visitor, found)
+                else:
+                    visitor.refuse(UNKNOWN)
+            self._look()
 
         self.server.disk.do(lambda: read(self.server.home), looked)
 
@@ -157,6 +181,7 @@ class Remote:
                 there = {token.id for token in self._tokens}
                 for visitor in [v for v, token_id in self._admitted.items() if token_id not in there]:
                     visitor.refuse("its token was revoked")
+                    self.server.loop.call_later(LEAVE, visitor.connection.abort)  # should it not read that
             self.server.loop.call_later(REFRESH, self._refresh)
 
         self.server.disk.do(lambda: read(self.server.home), looked)
@@ -193,7 +218,11 @@ class Link(asyncio.Protocol):
         self._sock, other = socket.socketpair()
         self._sock.setblocking(False)
         self._loop.add_reader(self._sock, self._from_visitor)
-        Visitor(self._remote.server, other, self._remote, self._host)
+        self._remote.come(Visitor(self._remote.server, other, self._remote, self._host), self)
+
+    def abort(self) -> None:
+        """End it now, if it hasn't ended."""
+        self._transport.abort()
 
     # ---- from the client ----
 
