@@ -190,6 +190,16 @@ except greenroom.InputCancellation as error:
     assert python(collect) == "the call was cancelled\n"
 
 
+def test_what_is_done_at_a_programs_end_still_reaches_the_server(machine, here, tmp_path):
+    assert run("deploy", str(write(tmp_path, PROGRAM, "shop.py"))).returncode == 0
+    assert python("""
+import atexit
+price = greenroom.Function.from_name("shop", "price")
+atexit.register(lambda: print("at the end:", price.remote("milk")))
+print(price.remote("tea"))
+""") == "3\nat the end: 4\n"  # fmt: skip
+
+
 def test_a_forked_child_leaves_the_connections_of_its_parent(machine, here, tmp_path):
     assert run("deploy", str(write(tmp_path, PROGRAM, "shop.py"))).returncode == 0
     assert python("""

@@ -6,9 +6,12 @@ end of a socket pair, and a thread moves bytes between the other end and the TLS
 
 import atexit
 import binascii
+import fcntl
 import os
 import select
 import socket
+import sys
+import termios
 import threading
 import time
 import weakref
@@ -26,6 +29,8 @@ LEAVE = 5.0
 """Seconds in which what was said last may leave."""
 KEEPALIVE = (30, 10, 3)
 """Seconds of silence until the other side is asked whether it is there, seconds between such questions, and how many."""
+_LOOK = 0.001
+"""Seconds between two looks whether all has left."""
 _BLOCK = 256 * 1024
 _HELD = 1024**2
 """Bytes that are held for a side that is slow, until no more are read from the other."""
@@ -211,6 +216,8 @@ class Pump:
         self._come = bytearray()
         """For the program."""
         self._program_ended = False
+        self._sending = threading.Lock()
+        """Held between taking what the program says and having it in ``_out``, or sent."""
         tls.setblocking(False)
         own.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="greenroom-far", daemon=True)
@@ -218,14 +225,28 @@ class Pump:
         self._thread.start()
 
     def finish(self, until: float) -> None:
-        """This process ends: send what has been said, until that time (of ``time.monotonic``)."""
+        """This process ends: wait until what has been said is sent, to that time (of ``time.monotonic``) at the most. The
+        connection stays: what else is done at the end may need it."""
+        while self._thread.is_alive() and (left := until - time.monotonic()) > 0:
+            if self._is_open():
+                with self._sending:
+                    if not self._out and not self._unread():
+                        return
+                time.sleep(min(left, _LOOK))
+            else:
+                self._thread.join(left)  # it ends by itself
+
+    def _is_open(self) -> bool:
         near = self._near()
-        if near is not None and near.fileno() >= 0:
-            try:
-                near.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # it is closed already
-        self._thread.join(max(0.0, until - time.monotonic()))
+        return near is not None and near.fileno() >= 0
+
+    def _unread(self) -> int:
+        """Bytes that the program has written, and that the thread hasn't taken."""
+        near = self._near()
+        try:
+            return int.from_bytes(fcntl.ioctl(near or -1, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            return 0  # it was closed just now
 
     def abandon(self) -> None:
         """In a forked child: let go of both, which are the parent's; the server notices nothing."""
@@ -254,17 +275,21 @@ class Pump:
                 return False
             heard = len(come), len(out)
             self._tell_program()
-            if len(out) < _HELD:
-                self._hear_program()
-            heard = heard[0], len(out)
-            wants_write = self._tell_server()
+            with self._sending:
+                if len(out) < _HELD:
+                    self._hear_program()
+                heard = heard[0], len(out)
+                wants_write = self._tell_server()
             if self._program_ended and not out:
                 return True
             if before == heard == (len(come), len(out)) or self._program_ended:
                 poll = select.poll()
-                poll.register(tls.fileno(), select.POLLIN * (len(come) < _HELD) | select.POLLOUT * wants_write)
-                if not self._program_ended:  # else it would be said again and again
-                    poll.register(own.fileno(), select.POLLIN * (len(out) < _HELD) | select.POLLOUT * bool(come))
+                # Of a socket that nothing is wanted of, an end would be told again and again.
+                if for_server := select.POLLIN * (len(come) < _HELD) | select.POLLOUT * wants_write:
+                    poll.register(tls.fileno(), for_server)
+                for_program = select.POLLIN * (len(out) < _HELD) | select.POLLOUT * bool(come)
+                if for_program and not self._program_ended:
+                    poll.register(own.fileno(), for_program)
                 poll.poll()
 
     def _hear_server(self) -> bool:
