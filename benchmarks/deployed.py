@@ -11,9 +11,12 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks.large_store import fill
+
 HERE = Path(__file__).parent
 GREENROOM = Path(sys.executable).parent / "greenroom"
 APP = str(HERE / "deployed_app.py")
+RAMP = str(HERE / "ramp_app.py")
 
 
 class Stays:
@@ -98,12 +101,24 @@ def warm():
 
 def after_a_kill(stays):
     """Seconds from SIGKILL of the server until a call is answered by the next."""
-    import greenroom
-
-    echo = greenroom.Function.from_name("bench-deployed", "echo")
     stays.process.send_signal(signal.SIGKILL)
     started = time.perf_counter()
     stays.process.wait()
+    return first_call(stays, started)
+
+
+def from_a_large_store(stays):
+    """Seconds from the start of a server, whose predecessor ended in order, until it answers a call."""
+    stays.process.terminate()
+    stays.process.wait()
+    return first_call(stays, time.perf_counter())
+
+
+def first_call(stays, started):
+    """Start it, and call; seconds since ``started``."""
+    import greenroom
+
+    echo = greenroom.Function.from_name("bench-deployed", "echo")
     stays.start()
     while True:
         try:
@@ -112,6 +127,27 @@ def after_a_kill(stays):
             time.sleep(0.01)
         else:
             return time.perf_counter() - started
+
+
+def one_start(stays):
+    """Seconds of a call that finds no container."""
+    import greenroom
+
+    one = greenroom.Function.from_name("bench-ramp", "one")
+    while any(c["app_name"] == "bench-ramp" for c in json.loads(stays.run(GREENROOM, "container", "list", "--json"))):
+        time.sleep(0.1)
+    started = time.perf_counter()
+    one.remote(1)
+    return time.perf_counter() - started
+
+
+def to_fifty():
+    """Seconds from fifty calls of 5 s each, onto no container, until the last of them begins in one of its own."""
+    import greenroom
+
+    five = greenroom.Function.from_name("bench-ramp", "five")
+    started = time.time()
+    return max(greenroom.gather(*[five.spawn(number) for number in range(50)])) - started
 
 
 def main(quick):
@@ -127,6 +163,15 @@ def main(quick):
             warms = [(warm(), float(stays.run(GREENROOM, "run", "-q", "--sandbox", "process", APP))) for _ in range(3)]
             found["warm"], found["warm_ephemeral"] = (statistics.median(side) for side in zip(*warms, strict=True))
             found["restart"] = statistics.median(after_a_kill(stays) for _ in range(3))
+            stays.run(GREENROOM, "deploy", "-q", RAMP)
+            found["one_start"] = statistics.median(one_start(stays) for _ in range(5))
+            found["to_fifty"], found["cores"] = to_fifty(), len(os.sched_getaffinity(0))
+            stays.run(GREENROOM, "app", "stop", "bench-ramp")
+            stays.process.terminate()
+            stays.process.wait()
+            fill(Path(directory), "bench-deployed")
+            stays.start()
+            found["large_store"] = statistics.median(from_a_large_store(stays) for _ in range(3))
         finally:
             stays.process.terminate()
             stays.process.wait()

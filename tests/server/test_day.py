@@ -83,7 +83,7 @@ class Day:
         app = self.server.deployments.begin(new_id("ap"), "day", "rolling")
         for load in LOADS:
             schedule = {"months": 0, "seconds": HOUR} if load.name == "quick" else {}
-            spec = spec_of(load, app.id)._replace(schedule=schedule)
+            spec = spec_of(load, app.id)._replace(schedule=schedule, timeout=7 * 24 * HOUR)
             add_function(self.server, app, spec, b"", lambda urls, error: None)
         (why,) = await self.wait_for(lambda then: self.server.deployments.deploy(app, then))
         assert why == ""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from greenroom.server.call import Receiver
+from greenroom.server.clock import Timer
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class App:
         self.follower: Receiver | None = None
         self.stopping: list[tuple[Receiver, int]] | None = None
         """Once it is being stopped: who asked, and the number of the request."""
+        self.drained: Timer | None = None
+        """When what it runs may go on no longer."""
         self.said: set[str] = set()
         self.requests: RequestLog | None = None
         """Where those from the web are noted; None: nowhere."""

@@ -239,7 +239,7 @@ class Server:
                 for pool in function.pools.values():
                     pool.close()
         if drain:
-            self.lifecycle.clock.call_later(drain, lambda: self.stop_app(app, reason))
+            app.drained = self.lifecycle.clock.call_later(drain, lambda: self.stop_app(app, reason))
         for call in [c for c in self.lifecycle.calls.by_id.values() if c.pool.function.app is app]:
             if call.keeper is None or self._ending is None:  # else it goes on with the next server
                 self.lifecycle.calls.cancel(call, f"the call was cancelled: {reason}", running=not drain)
@@ -261,6 +261,8 @@ class Server:
         if app.stopping is None or app.id not in self.apps or self.containers_of(app):
             return
         del self.apps[app.id]
+        if app.drained is not None:
+            app.drained.cancel()  # it would keep all of it in memory until then
         if app.on_end is not None:
             app.on_end()
         self.images.forget(app)

@@ -1,7 +1,8 @@
 """Deployed apps: which version answers to a name, and how another takes its place."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model import overrides
@@ -98,28 +99,33 @@ class Deployments:
         """Have every app again that was deployed when the last server ended."""
 
         returns = self._server.returns
+        left = 0
 
         def found(done: Future[list[Kept]]) -> None:
-            one_by_one(iter(done.result()))
-
-        def one_by_one(versions: Iterator[Kept]) -> None:
-            if (version := next(versions, None)) is None:
+            nonlocal left
+            versions = done.result()
+            left = len(versions)
+            if not versions:
                 then()
                 return
-            app = self.begin(version.row.app_id, version.row.app, "rolling")
-            app.created_at, app.version = version.row.deployed_at, version.row.number
-            app.held = returns is not None and returns.expects(app)
-            self.current[app.name] = app
-            fill(self._server, app, version, lambda error: filled(app, error, versions))
+            for version in versions:  # all at once: a thousand ways there and back, one after another, take a second
+                app = self.begin(version.row.app_id, version.row.app, "rolling")
+                app.created_at, app.version = version.row.deployed_at, version.row.number
+                app.held = returns is not None and returns.expects(app)
+                self.current[app.name] = app
+                fill(self._server, app, version, partial(filled, app))
 
-        def filled(app: "App", error: Error | None, versions: Iterator[Kept]) -> None:
+        def filled(app: "App", error: Error | None) -> None:
+            nonlocal left
+            left -= 1
             if error is not None:
                 self._server.log(f"version {app.version} of {app.name} can't be had again: {error}; deploy it anew")
                 self._server.stop_app(app, "it could not be had again")
             elif app.held and returns is not None:
                 returns.expect(app)
                 self._unhold(app)
-            one_by_one(versions)
+            if not left:
+                then()
 
         self._kept_by().read(all_kept, found)
 
