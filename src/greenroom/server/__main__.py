@@ -4,6 +4,7 @@ The worker is started first of all, so that it comes up beside this process rath
 """
 
 import argparse
+import gc
 import os
 import signal
 import socket
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
     from greenroom.server.core import Server
     from greenroom.server.store.database import Database
+
+
+GARBAGE = 10_000
+"""Objects after which Python looks for cyclic garbage among them, instead of 700: calls that wait for the disk, or for their
+containers, are many more than that and no garbage."""
 
 
 def _open_store(server: "Server") -> "Database":
@@ -99,6 +105,8 @@ def main() -> int:
     from greenroom.server.machine import this_machine
 
     machine = this_machine()
+    gc.freeze()  # what was imported stays
+    gc.set_threshold(GARBAGE)
 
     async def serve() -> None:
         server = Server(
