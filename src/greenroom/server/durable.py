@@ -6,15 +6,16 @@ one gets what is committed from the store, and what isn't, or ends meanwhile, fr
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from greenroom.model.errors import Error, ExecutionError, NotFoundError
+from greenroom.model.errors import ExecutionError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Receiver
+from greenroom.server.handing_out import Collecting, HandingOut
 from greenroom.server.keeping import Added, Begun, Keeping
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
-from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status
+from greenroom.wire.messages import Collect, Done, Failed, Status
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -43,18 +44,6 @@ SOON = 0.05
 CUT = "the call was cancelled: the server ended before it had all of it"
 RETRY = 1.0
 """Seconds until it is tried again to keep what has ended."""
-PAGE = 1000
-"""Outputs that are read of the store at once."""
-UNREAD = 8 * 1024**2
-"""Bytes that a collector may leave unread before it gets more."""
-
-
-class Collecting(Receiver, Protocol):
-    """Who collects a call."""
-
-    @property
-    def backlog(self) -> int:
-        """Bytes that it has not taken."""
 
 
 class _Unfinished(NamedTuple):
@@ -86,6 +75,7 @@ class Durable:
         """Bytes of inputs of this turn of the loop."""
         self._unwritten = 0
         """Bytes of inputs that have come and are not on the disk yet."""
+        self._handing_out = HandingOut(server, store, self._forget)
 
     # ---- what happens to a call ----
 
@@ -190,7 +180,8 @@ class Durable:
         match call.changes:
             case [Begun(row, binding, False), Added(_, 0, payloads)]:  # all of it at once, as of nearly all
                 call.changes, size = [], self._coming.pop(call, 0)
-                self._keeping.put(self._many.Whole(row._replace(inputs=count), binding, payloads), kept)
+                row = self._rows.CallRow(*row[:6], count, *row[7:])
+                self._keeping.put(self._many.Whole(row, binding, payloads), kept)
             case changes:
                 changes.append(lambda c: self._rows.end_inputs(c, call.id, count))
                 self._flush(call, kept)
@@ -254,7 +245,7 @@ class Durable:
                 collectors, call.collectors = call.collectors, []
                 for receiver, rid in collectors:
                     call.streams += 1
-                    self._stream(Collect(rid, call.id), receiver, call, -1)  # type: ignore[arg-type]
+                    self._handing_out.stream(Collect(rid, call.id), receiver, call)  # type: ignore[arg-type]
             self._calls.ended_elsewhere(call, count)
 
         reason = call.cancelled
@@ -314,65 +305,12 @@ class Durable:
         calls.add(call, 0, [payload])
         calls.end_inputs(call, 1)
 
-    # ---- collecting ----
-
     def collect(self, request: Collect, receiver: Collecting) -> None:
         """Send a call's outputs as they are, or become, ready; then ``Done``."""
-        call = self._calls.by_id.get(request.call_id)
-        if call is not None:
-            if len(call.outputs) == call.finished:  # nothing of it is in the store alone
-                self._calls.collect(call, request, receiver)
-                return
-            call.streams += 1
-        self._stream(request, receiver, call, -1)
-
-    def _stream(self, request: Collect, receiver: Collecting, call: Call | None, after: int) -> None:
-        def found(done: "Future[tuple[int | None, list[OutputRow], bool] | None]") -> None:
-            try:
-                kept = done.result()
-                if kept is not None and call is None and self._restored is not None:
-                    # It may go on, and is not here yet; soon it will be.
-                    self._server.loop.call_later(SOON, self.collect, request, receiver)
-                    return
-                if kept is None and call is None:
-                    raise NotFoundError(
-                        f"no spawned call {request.call_id[:100]} in a running app of this server, nor is one kept"
-                    )
-            except Error as error:
-                self._end_stream(call)
-                receiver.send(Failed(request.rid, type(error).__name__, str(error)))
-                return
-            count, page, more = kept or (None, [], False)
-            for output in page:
-                receiver.send(
-                    Outputs(request.call_id, [[output.idx, output.status, output.detail]], []), [output.payload]
-                )
-            if more:
-                self._when_read(receiver, lambda: self._stream(request, receiver, call, page[-1].idx))
-            elif call is not None:
-                # What is committed has been sent: now what was only in memory, and what is to come.
-                self._calls.collect(call, request, receiver)
-                self._end_stream(call)
-            else:
-                receiver.send(Done(request.rid, {"count": count}))
-
-        self._store.read(lambda c: self._many.collected(c, request.call_id, after, PAGE), found)
-
-    def _when_read(self, receiver: Collecting, then: Any) -> None:
-        if receiver.backlog < UNREAD:
-            then()
-        else:
-            self._server.loop.call_later(0.02, self._when_read, receiver, then)
-
-    def _end_stream(self, call: Call | None) -> None:
-        if call is None:
-            return
-        call.streams -= 1
-        if not call.streams:
-            for index in call.retained:
-                call.outputs.pop(index, None)
-            call.retained.clear()
-            self._forget(call)
+        if self._restored is None:
+            self._handing_out.collect(request, receiver)
+        else:  # it may go on, and is not here yet; soon it will be
+            self._server.loop.call_later(SOON, self.collect, request, receiver)
 
     # ---- after a restart ----
 

@@ -175,6 +175,7 @@ def test_what_is_asked_often_reads_no_table_as_a_whole(store: Store) -> None:
         "DELETE FROM inputs WHERE call = 1 AND idx IN (1, 2, 3)",
         "UPDATE calls SET finished_at = 3 WHERE finished_at IS NULL AND id IN ('x', 'y', 'z')",
         "SELECT inputs, idx FROM calls LEFT JOIN outputs ON call = number AND idx > 3 WHERE id = 'x' ORDER BY idx LIMIT 9",
+        "SELECT id, idx FROM calls LEFT JOIN outputs ON call = number WHERE inputs = 1 AND id IN ('x', 'y', 'z')",
     ):
         plan = " ".join(row[3] for row in store.sql(f"EXPLAIN QUERY PLAN {statement}"))
         assert "SEARCH" in plan and "SCAN" not in plan and "TEMP B-TREE" not in plan, plan

@@ -74,6 +74,17 @@ def test_pages_of_a_call_that_is_collected(store: Store, monkeypatch) -> None:
     assert [row.idx for row in store.read(many.collected, "fc-1", -1, 2)[1]] == [0]
 
 
+def test_small_outputs_of_many_calls(store: Store) -> None:
+    large = b"y" * (SMALL + 1)
+    ended = [output(n, payload=large if n == 3 else b"") for n in range(COUNT) if n != 2]
+    store.write(
+        many.keep_all, [*(whole(n, b"x") for n in range(COUNT)), *ended, whole(COUNT, b"a", b"b"), output(COUNT)]
+    )
+    found = store.read(many.small_outputs, [f"fc-{n}" for n in range(COUNT + 2)])
+    assert found.pop("fc-2") == (None,)
+    assert found == {f"fc-{n}": (output(n),) for n in range(COUNT) if n not in (2, 3)}
+
+
 # ---- what gathers them ----
 
 

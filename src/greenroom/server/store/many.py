@@ -208,3 +208,18 @@ def collected(
         if size >= PAGE_BYTES:
             return first[0], page, True
     return first[0], page, len(page) == limit
+
+
+def small_outputs(connection: sqlite3.Connection, call_ids: Sequence[str]) -> dict[str, tuple[OutputRow | None]]:
+    """Of those calls that have one input, all told, its output, unless that is large; None in its place: it hasn't ended."""
+    found: dict[str, tuple[OutputRow | None]] = {}
+    for ids in _pieces(list(call_ids)):
+        rows = connection.execute(
+            "SELECT id, idx, status, detail, small, large FROM calls LEFT JOIN outputs ON call = number"  # noqa: S608 - marks
+            f" WHERE inputs = 1 AND id IN ({_marks(1, len(ids), '')})",
+            ids,
+        )
+        for call_id, idx, status, detail, small, large in rows.fetchall():
+            if large is None:
+                found[call_id] = (OutputRow(call_id, idx, status, detail, small or b"") if idx is not None else None,)
+    return found
