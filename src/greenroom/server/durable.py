@@ -212,7 +212,8 @@ class Durable:
             else:
                 self._server.loop.call_later(RETRY, self.when_kept, callback)
 
-        self._keeping.after(kept)
+        if not self._keeping.after(kept):
+            callback()
 
     def over(self, call: Call) -> None:
         """All of its inputs have ended."""

@@ -77,13 +77,10 @@ class Keeping:
             self._soon = True
             self._loop.call_soon(self._turn_ends)
 
-    def after(self, then: Then) -> None:
-        """``then`` is called once all that was put in this turn is kept, or can't be; at once where nothing was."""
+    def after(self, then: Then) -> bool:
+        """``then`` is called once all that was put in this turn is kept, or can't be; False: nothing was."""
         if not self._waiting:
-            done: Future[Any] = Future()
-            done.set_result(None)
-            then(done)
-            return
+            return False
         thing, first = self._waiting[-1]
 
         def both(done: Future[Any]) -> None:
@@ -91,6 +88,7 @@ class Keeping:
             then(done)
 
         self._waiting[-1] = thing, both
+        return True
 
     def _turn_ends(self) -> None:
         self._soon = False
