@@ -4,6 +4,7 @@ import hashlib
 import os
 import socket
 import ssl
+import threading
 
 import pytest
 
@@ -13,7 +14,7 @@ from greenroom.sdk.address import Address, configure, configured
 from greenroom.server import certificate, peers, remote
 from greenroom.server.certificate import FILE
 from greenroom.wire.connection import BlockingConnection
-from greenroom.wire.messages import Collect, ListContainers, Refused, Welcome
+from greenroom.wire.messages import Bind, Collect, ListContainers, Refused, Welcome
 from tests.server.far import open_to_others, speak_from_afar
 
 
@@ -148,6 +149,31 @@ def test_a_program_that_is_told_to_wait_holds_nothing_up(cluster, far, from_afar
             lambda server: any(v.connection.backlog > 32 * 1024**2 for v in server.visitors)))  # fmt: skip
         assert [small.remote(n) for n in range(20)] == list(range(20))
         silent.close()
+
+
+def test_who_says_more_than_is_read_has_to_wait(cluster, far):
+    cluster.wait_until(lambda: cluster.on_server(lambda server: not server.remote._links))
+    connection = speak_from_afar(*far)
+    assert isinstance(connection.receive(30)[0], Welcome)
+    visitor, link = cluster.on_server(
+        lambda server: next((v, server.remote._links[v]) for v in server.remote._admitted)
+    )
+    cluster.on_server(lambda server: visitor.connection.pause_reading())
+
+    def flood():
+        for _ in range(64):
+            connection.send(Bind("nobody's", "b", []), [bytes(1024**2)])
+        connection.send(ListContainers(1))
+
+    sending = threading.Thread(target=flood)
+    sending.start()
+    cluster.wait_until(lambda: cluster.on_server(lambda server: len(link._come)))
+    assert cluster.on_server(lambda server: len(link._come)) < 4 * 1024**2
+    assert sending.is_alive()
+    cluster.on_server(lambda server: visitor.connection.resume_reading())
+    assert connection.receive(30)[0].rid == 1
+    sending.join()
+    connection.close()
 
 
 def test_bytes_that_are_no_tls_are_refused_and_that_is_logged(cluster, far, log):
