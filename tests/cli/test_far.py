@@ -507,3 +507,16 @@ def test_who_does_not_belong_is_closed_and_that_is_logged(machine, here):
     ):
         assert text in machine.said()
     assert "Traceback" not in machine.said()
+
+
+def test_an_app_goes_on_there_without_its_program_here(machine, here, tmp_path):
+    text = PROGRAM + '\n    @app.function(scaledown_window=600)\n    def stays():\n        return "done"\n'
+    text += '\n    @app.local_entrypoint()\n    def begin():\n        print(stays.spawn().object_id)\n'  # fmt: skip
+    ran = run("run", "-q", "--detach", f"{write(tmp_path, text, 'shop.py')}::begin")
+    assert ran.returncode == 0, ran.stderr
+    (record,) = json.loads(run("app", "list", "--json").stdout)
+    assert (record["name"], record["state"]) == ("shop", "detached")
+    assert f"`greenroom app stop {record['id']}` ends it" in ran.stderr
+    assert python(f"print(greenroom.FunctionCall.from_id({ran.stdout.strip()!r}).get())") == "done\n"
+    assert run("app", "stop", str(record["id"])).returncode == 0
+    assert json.loads(run("app", "list", "--json").stdout) == []
