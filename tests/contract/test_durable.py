@@ -183,3 +183,22 @@ def test_those_beyond_the_window_are_cancelled_too_and_their_collectors_hear_of_
     assert heard == list(range(60))
     cluster.wait_until(lambda: in_memory(cluster) == 0)
     assert greenroom.FunctionCall.from_id(call.object_id).num_inputs() == 60
+
+
+def test_inputs_that_wait_for_the_disk_are_bounded_by_their_bytes(cluster):
+    """However few frames they come in: whoever brings them waits."""
+    go_on, calls = threading.Event(), []
+    cluster.on_server(lambda server: server.store.write(lambda connection: go_on.wait(60), lambda done: None))
+    payloads = [bytes(100_000)] * 700
+    bringing = threading.Thread(target=lambda: calls.append(named("double").spawn_map(payloads)))
+    bringing.start()
+    try:
+        wait_for(lambda: cluster.on_server(lambda server: server.durable.behind), what="it has to wait")
+        seen = {cluster.on_server(lambda server: server.durable._unwritten) for _ in range(200)}
+        assert max(seen) <= durable.MOST_COMING + 8 * 1024**2, "what had come in the same turn is there too"
+        assert bringing.is_alive()
+    finally:
+        go_on.set()
+        bringing.join()
+    assert [len(result) for result in calls[0].iter()] == [200_000] * 700
+    assert cluster.on_server(lambda server: server.durable._unwritten) == 0

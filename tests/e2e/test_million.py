@@ -82,13 +82,14 @@ def test_client_and_server_have_bounded_memory(home, tmp_path, request, how):
 
     few = through(FEW)
     many = through(MANY)
-    print(
-        f"{how} of {MANY:,}: {many['each'] * 1e6:.0f} µs each, of {FEW:,} {few['each'] * 1e6:.0f} µs; kB: {few} {many}"
-    )
+    # How busy the machine is changes: few are measured before and after.
+    each = sorted([few["each"], *(through(FEW)["each"] for _ in range(4 if LONG else 0))])
+    usual = each[len(each) // 2]
+    print(f"{how} of {MANY:,}: {many['each'] * 1e6:.0f} µs each, of {FEW:,} {usual * 1e6:.0f} µs; kB: {few} {many}")
     for who in ("client", "server"):
         assert many[who] < MOST
         grown = many[who] - few[who]
         assert grown <= (MOST - BASE) * MANY / 1_000_000 + 8 * 1024, f"{who}: {grown} kB more for {MANY - FEW} inputs"
         assert how == "spawn_map" or grown <= 8 * 1024, f"{who}: what is streamed leaves nothing behind"
     assert how == "spawn_map" or many["ahead"] <= 8192 + 512, "inputs are pulled as outputs are taken"
-    assert not LONG or many["each"] <= 1.5 * few["each"]
+    assert not LONG or many["each"] <= 1.5 * usual

@@ -21,7 +21,7 @@ from tests.e2e.programs import environment, run, write
 from tests.e2e.test_faults import pids_of
 
 LONG = os.environ.get("GREENROOM_TEST_SOAK") == "long"
-WARM, FULL, REDEPLOY = (60.0, 540.0, 15.0) if LONG else (2.0, 3.0, 1.5)
+WARM, FULL, REDEPLOY = (180.0, 420.0, 15.0) if LONG else (2.0, 3.0, 1.5)
 """Seconds of load until the first look, from there to the second, and between two redeploys."""
 PROGRAM = """
     import greenroom
