@@ -456,6 +456,41 @@ def test_a_client_that_takes_nothing_is_let_go_in_the_end(cluster, url, monkeypa
         wait_for(lambda: held(cluster)[:3] == (0, 0, 0), what="it is let go")
 
 
+def test_an_idle_connection_is_closed_once_it_has_been_so_for_long(cluster, url):
+    def timer(server, seconds):
+        """It is due, of a connection that may be idle for so long: what there is of it then."""
+        (found,) = server.web._listener._state.connections
+        found.timeout_keep_alive = seconds
+        found.timeout_keep_alive_task.cancel()
+        found._look_whether_idle()
+        return found.timeout_keep_alive_task
+
+    with Client(url) as client:
+        client.get("/first")
+        client.get("/second")
+        assert cluster.on_server(lambda server: timer(server, 3600)) is not None
+        client.get("/third")
+        assert cluster.on_server(lambda server: timer(server, 0)) is None
+        assert client.is_closed()
+
+
+def test_a_connection_with_something_to_answer_is_not_idle(cluster, url):
+    def timer(server):
+        (found,) = server.web._listener._state.connections
+        found.timeout_keep_alive = 0
+        found.timeout_keep_alive_task.cancel()
+        found._look_whether_idle()
+        assert found.timeout_keep_alive_task is None
+
+    with Client(url) as client:
+        client.get("/first")
+        client.send(b"POST @/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n1")
+        wait_for(lambda: held(cluster)[2] == 1, what="it is being answered")
+        cluster.on_server(timer)
+        client.send(b"2")
+        assert client.answer()[0] == 200
+
+
 # ---- targets ----
 
 

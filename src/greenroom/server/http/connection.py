@@ -103,6 +103,8 @@ class Connection(Patient, HttpToolsProtocol):
         self._patience: asyncio.TimerHandle | None = None
         self._refusal: tuple[int, str] | None = None
         """The last that the client hears, once what it asked before is answered; nothing more is read."""
+        self._idle_since: float | None = None
+        """By the loop's clock: nothing has come since then, and there is nothing to answer."""
         self._parsing = False
         self._begun: tuple[RequestResponseCycle, Any] | None = None
         """A request that came with what is being parsed, and what answers it from then on."""
@@ -119,7 +121,7 @@ class Connection(Patient, HttpToolsProtocol):
         """It has left."""
         self._wait_no_more()
         self._goes_on()
-        self._unset_keepalive_if_required()
+        super()._unset_keepalive_if_required()
         super().connection_lost(exc)
         if self.gone is not None:
             self.gone()
@@ -190,10 +192,7 @@ class Connection(Patient, HttpToolsProtocol):
         self._reading_head, self._unread = True, 0
         if self._patience is not None:  # its response was complete before
             self._wait_no_more()
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._is_idle()
 
     def handle_websocket_upgrade(self) -> None:
         """See uvicorn; the connection can't be a WebSocket's while it is still that of another request."""
@@ -240,13 +239,40 @@ class Connection(Patient, HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """See uvicorn."""
         self._pending -= 1
-        super().on_response_complete()
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self._unset_keepalive_if_required()
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+            else:
+                self._is_idle()
         if self._pending or self.transport.is_closing():
             return
         if self._refusal is not None:
             self._say_refusal(*self._refusal)
         elif not self._reading_head:  # the rest of the request that was answered may still come, for a while
             self._wait(self.transport.close)
+
+    def _is_idle(self) -> None:
+        """From now on. A timer is set where there is none, not for each request: it looks how long nothing has come by then."""
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """See uvicorn: something has come."""
+        self._idle_since = None
+
+    def _look_whether_idle(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return  # it has something to answer; then there will be another timer
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self._look_whether_idle)
+        else:
+            self.timeout_keep_alive_handler()
 
     def timeout_keep_alive_handler(self) -> None:
         """See uvicorn; a client that has not taken the last response in that time won't."""
@@ -303,20 +329,25 @@ def _nothing() -> None:
 
 def _fault(version: str, target: bytes, headers: list[tuple[bytes, bytes]]) -> tuple[int, str] | None:
     """What is wrong with a head that httptools has understood. Source: RFC 9112, 2.3, 3.2 and 6.1; RFC 6585, 5."""
-    if len(target) + sum(len(name) + len(value) + 4 for name, value in headers) > HEADERS:
+    size, hosts, encodings = len(target), 0, []
+    for name, value in headers:
+        size += len(name) + len(value) + 4
+        if name == b"host":
+            hosts += 1
+        elif name == b"transfer-encoding":
+            encodings.append(value)
+    if size > HEADERS:
         return 431, "Request Header Fields Too Large"
     if version not in ("1.0", "1.1"):
         return 505, "HTTP Version Not Supported"
-    hosts = sum(name == b"host" for name, _ in headers)
     if hosts > 1 or (version == "1.1" and not hosts):
         return 400, "Bad Request"
-    for name, value in headers:
-        if name == b"transfer-encoding":
-            codings = value.lower().replace(b" ", b"").split(b",")
-            if version == "1.0" or codings[-1] != b"chunked":
-                return 400, "Bad Request"
-            if len(codings) > 1:
-                return 501, "Not Implemented"
+    for value in encodings:
+        codings = value.lower().replace(b" ", b"").split(b",")
+        if version == "1.0" or codings[-1] != b"chunked":
+            return 400, "Bad Request"
+        if len(codings) > 1:
+            return 501, "Not Implemented"
     return None
 
 

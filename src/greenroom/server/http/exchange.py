@@ -6,12 +6,12 @@ they become HTTP again.
 
 import asyncio
 import contextlib
+import os
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from greenroom.model.ids import new_id
 from greenroom.server.call import Call, Input
 from greenroom.server.http.request import Request
 from greenroom.wire.messages import AddCredit, Outputs, Status
@@ -45,6 +45,16 @@ _CODES = {
 _GOING_AWAY = 1012
 RESPONSE = {"http": "http.response", "websocket": "websocket.http.response"}
 """How ASGI calls a response, to a request and to a WebSocket that isn't accepted."""
+
+
+def _drawn() -> Iterator[str]:
+    """As those of other ids, 64 bits of the kernel's random source each; of many at once, since requests are many."""
+    while True:
+        text = os.urandom(8 * 256).hex()
+        yield from (text[at : at + 16] for at in range(0, len(text), 16))
+
+
+_numbers = _drawn()
 
 
 class Exchange:
@@ -136,7 +146,7 @@ class Exchange:
         self._more_room = None
 
     def _begin(self) -> None:
-        call_id = new_id("rq")
+        call_id = f"rq-{next(_numbers)}"
         self._ended = None
         self._call = self._calls.begin(call_id, self._pool, self._method, "web", self)
         function = self._pool.function

@@ -5,7 +5,7 @@ import html
 import pickle
 import re
 from collections.abc import Callable, Coroutine
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
@@ -146,9 +146,9 @@ class Ingress:
             if rest == self._domain:
                 return label, ""
         first, slash, rest = scope["raw_path"][1:].partition(b"/")
-        label = unquote(first.decode("latin-1"))
-        if "/" not in label:
-            scope["raw_path"] = b"/" + quote(label).encode() + slash + rest  # however it was written
+        label, written = _label(first)
+        if written != first:
+            scope["raw_path"] = b"/" + written + slash + rest
         return label, f"/{label}"
 
     def switch(self, old: "set[Function]", new: "set[Function]") -> None:
@@ -318,6 +318,13 @@ def label_for(app: str, name: str, method: str, end: str = "-dev") -> str:
         return f"{slug}{end}"
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{slug[: LONGEST_LABEL - len(end) - 9].rstrip('-')}-{digest}{end}"
+
+
+@lru_cache(1024)
+def _label(first: bytes) -> tuple[str, bytes]:
+    """The label that the first part of a path names, and that part as it is written where it could be written in several ways."""
+    label = unquote(first.decode("latin-1"))
+    return label, first if "/" in label else quote(label).encode()
 
 
 async def _refuse(scope: Event, receive: Receive, send: Send, status: int, text: str) -> None:
