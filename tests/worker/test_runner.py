@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.wire import messages as m
-from greenroom.wire.output_messages import HoldOutput
+from greenroom.wire.output_messages import HoldOutput, LeaveOutput
 from tests.conftest import wait_for
 from tests.worker.peer import SETTINGS, Peer, children_of, gone, now, program
 
@@ -54,6 +54,20 @@ def test_output_that_nobody_reads_waits_and_so_does_the_end(peer: Peer) -> None:
     peer.worker.send(HoldOutput("ta-1", False))
     assert peer.ended() == m.ContainerEnded("ta-1", "", True)
     assert peer.logs["ta-1"] == b"first\nlast\n"
+
+
+def test_output_that_waits_can_be_left_in_its_file(peer: Peer) -> None:
+    peer.start("ta-1", program("print('first', flush=True)", "print('last')"))
+    agent = peer.entered()
+    peer.log_until("ta-1", b"first")
+    peer.worker.send(HoldOutput("ta-1", True))
+    peer.worker.send(LeaveOutput())
+    peer.start("ta-2", program())
+    peer.entered()  # so the worker has heard of that
+    agent.stop()
+    assert peer.ended("ta-1") == m.ContainerEnded("ta-1", "", True)
+    assert peer.logs == {"ta-1": b"first\n"}
+    assert (peer.home / "logs" / "ta-1.log").read_bytes() == b"first\nlast\n"
 
 
 def test_output_that_waits_holds_up_no_worker_whose_server_died(peer: Peer) -> None:

@@ -37,6 +37,7 @@ from greenroom.server.web import Web
 from greenroom.server.worker_peer import WorkerPeer
 from greenroom.wire.loop_connection import Turn
 from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
+from greenroom.wire.output_messages import LeaveOutput
 
 if TYPE_CHECKING:
     from greenroom.server.remote import Remote
@@ -46,6 +47,8 @@ WORKER_END = 5.0
 """Seconds after its connection closed, from which on a worker that is still there is killed."""
 DRAIN = 10.0
 """Seconds that inputs may take to finish once the server was told to end."""
+READERS = 5.0
+"""Seconds after that in which programs may read what their containers have printed, before that is left in files."""
 ACCEPTS = 64
 """Connections taken in one go, so that whoever opens them without end keeps nobody waiting."""
 CROWDED = 0.1
@@ -386,8 +389,13 @@ class Server:
             self.firing.close()
         for app in list(self.apps.values()):
             self.stop_app(app, f"the server shuts down: {reason}", drain=drain)
+        self.loop.call_later(drain + READERS, self._leave_output)
         if not self.apps:
             self._end_worker()
+
+    def _leave_output(self) -> None:
+        if self._worker is not None:
+            self._worker.connection.send(LeaveOutput())
 
     def _end_when_alone(self) -> None:
         if self._ephemeral and self._clients == 0 and not self.apps:
@@ -425,6 +433,8 @@ class Server:
 
     def _cleared(self, done: Future[None]) -> None:
         done.result()
+        for visitor in list(self.visitors):
+            visitor.connection.abort()  # what it hasn't read by now it can't have
         self.disk.close()
         self.finished.set_result(None)
 

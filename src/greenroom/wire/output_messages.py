@@ -1,4 +1,4 @@
-"""The message about output that has to wait. See ``messages.py``; it is apart since no container needs it."""
+"""The messages about output that has to wait. See ``messages.py``; they are apart since no container needs them."""
 
 from typing import NamedTuple
 
@@ -14,3 +14,8 @@ class HoldOutput(NamedTuple):
     source_id: str
     """Of the container or the image."""
     held: bool
+
+
+@message
+class LeaveOutput(NamedTuple):
+    """Containers whose output is held wait no longer for it when they end: it stays in their files. The server ends, too."""

@@ -50,6 +50,8 @@ class Runner:
         self._flush: asyncio.TimerHandle | None = None
         self._output_waits = False
         """Whoever is to see it doesn't read."""
+        self._output_left = False
+        """Its end doesn't wait for that."""
         self._killed = ""
         self._at_once = ""
         """Why it ends without any of what an ordinary end does; ``""``: it doesn't."""
@@ -194,8 +196,14 @@ class Runner:
         if self._unwatch is not None and not self._over:
             self._output_grew()
 
+    def leave_output(self) -> None:
+        """What is held back then stays in its file for good."""
+        self._output_left = True
+
     def _forward(self) -> bool:
         """Hand output on, no faster than the server takes it; whether that was all."""
+        if self._output_waits:
+            return self._output_left
         return self._output_goes and self._held.output.forward(HELD_BACK)
 
     @property

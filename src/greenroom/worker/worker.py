@@ -16,7 +16,7 @@ from greenroom.model.settings import Settings
 from greenroom.wire import messages as m
 from greenroom.wire.image_messages import DropImage, MakeImage
 from greenroom.wire.loop_connection import LoopConnection, Turn
-from greenroom.wire.output_messages import HoldOutput
+from greenroom.wire.output_messages import HoldOutput, LeaveOutput
 from greenroom.wire.payload import Payload
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.ending import LOST
@@ -74,6 +74,7 @@ class Worker:
             MakeImage: self._make_image,
             DropImage: self._drop_image,
             HoldOutput: self._hold_output,
+            LeaveOutput: self._leave_output,
         }
         self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits,
                                 self.sandboxes.inline_only))  # fmt: skip
@@ -121,6 +122,10 @@ class Worker:
         source = self._runners.get(message.source_id) or self._builders.get(message.source_id)
         if source is not None:
             source.hold_output(message.held)
+
+    def _leave_output(self, message: LeaveOutput, payloads: list[Payload]) -> None:
+        for runner in self._runners.values():
+            runner.leave_output()
 
     def _adopt(self, message: m.Adopt, payloads: list[Payload]) -> None:
         for container_id, offset in message.containers:
