@@ -32,6 +32,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state directory of the test's own, on a path short enough for sockets."""
     path = Path(tempfile.mkdtemp(prefix="gr-"))
     monkeypatch.setenv("GREENROOM_HOME", str(path))
+    monkeypatch.setenv("GREENROOM_SERVER", "local")  # whatever profile whoever runs this has active
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

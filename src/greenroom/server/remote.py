@@ -86,7 +86,8 @@ class Remote:
                 return
             host = str(address[0])
             sock.setblocking(False)
-            keep_alive(sock)
+            with contextlib.suppress(OSError):  # it has gone by itself, which its handshake finds
+                keep_alive(sock)
             if len(self._shaking) >= MOST_SHAKING:
                 self._give_up(next(iter(self._shaking)))
                 self.note(host, f"closed a connection: {MOST_SHAKING} newer ones have not begun TLS")
@@ -180,6 +181,7 @@ class Remote:
                 self._tokens = done.result()
                 there = {token.id for token in self._tokens}
                 for visitor in [v for v, token_id in self._admitted.items() if token_id not in there]:
+                    del self._admitted[visitor]
                     visitor.refuse("its token was revoked")
                     self.server.loop.call_later(LEAVE, visitor.connection.abort)  # should it not read that
             self.server.loop.call_later(REFRESH, self._refresh)
