@@ -23,6 +23,18 @@ settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("ours")
 
 
+DEBIAN = 480
+"""Seconds beyond its own that a test has which needs a Debian: one of them makes it, and others wait for that. It takes 20 on
+a machine that does nothing else."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    own = float(config.getini("timeout"))
+    for item in items:
+        if "debian_home" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(own + DEBIAN))
+
+
 CANARY = "canary-5e1d2f"
 """In the settings of this machine when ``debian_home`` is made; it is to be in no layer."""
 
