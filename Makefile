@@ -12,10 +12,10 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help runtime demo test test-faults test-soak check format bench docs clean
+.PHONY: help runtime demo test test-runtimes test-faults test-soak check format bench docs clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1 \t/' | expand -t 23
 
 # A fresh Debian has no python3-venv: then a virtual environment without pip, filled by the pip outside.
 define install
@@ -55,6 +55,9 @@ demo: $(RUN_STAMP) runtime  ## run examples/lifecycle.py: enter once, several ca
 
 test: $(DEV_STAMP)  ## the whole suite
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-runtimes: $(DEV_STAMP)  ## the whole contract by runc too, of which `make test` has a short form
+	@GREENROOM_TEST_RUNTIMES=all $(BIN)/python -m pytest -n 2 tests/contract -k runc $(PYTEST_ARGS)
 
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form, and other Debians
 	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py tests/e2e/test_deployed_faults.py tests/e2e/test_base_faults.py tests/e2e/test_python_versions.py tests/server/store $(PYTEST_ARGS)

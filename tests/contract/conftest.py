@@ -1,5 +1,6 @@
 """The contract suite: what SEMANTICS sections 1, 1.1 and 4 promise, against a real cluster of one sandbox."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from greenroom.model.settings import Settings
 from greenroom.testing import Cluster
 from tests.conftest import Need
 from tests.contract.registries import Registry, small
+
+ALL_RUNTIMES = os.environ.get("GREENROOM_TEST_RUNTIMES") == "all"
+"""Whether the whole contract is tried by runc too, not only its short form."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,9 +51,9 @@ def settings_of(sandbox: str, shared: Path) -> Settings:
     return common._replace(sandbox="oci", runtime=sandbox, shared_dirs=str(shared))
 
 
-@pytest.fixture(scope="module", params=["process", "crun", "runc"])
+@pytest.fixture(scope="module", params=["process", "crun", *(["runc"] if ALL_RUNTIMES else [])])
 def settings(request: pytest.FixtureRequest, _shared: Path) -> Settings:
-    """In each sandbox. A module that is about the server alone has one of its own, without runc."""
+    """In each sandbox; by runc, see ``test_runc.py``. A module that is about the server alone has one of its own."""
     return settings_of(request.param, _shared)
 
 
