@@ -419,7 +419,8 @@ class Lifecycle:
             return
         if container.state is not S.EXITING:
             self.containers.change(container, E.FAULT if container.state is not S.PENDING else E.LOST, reason)
-        failed_start = not container.stop_reason and not container.inputs_done and not container.was_ready
+        began_here = not container.returning and not container.was_ready
+        failed_start = began_here and not container.stop_reason and not container.inputs_done
         if container.live:
             # One that was killed before any user code of it ran, since it was no longer wanted, has not failed.
             unwanted = bool(container.stop_reason) and reason == KILLED

@@ -53,8 +53,6 @@ class Secrets:
             container.environment = done.result()
         except Error as error:
             container.fault = f"can't have its secrets: {error}"
-            if not container.pool.queue:  # else whoever waits is told
-                container.pool.note_failed_start(container.fault)
             lifecycle.gone(container, container.fault, started=False)
         else:
             lifecycle.place()
