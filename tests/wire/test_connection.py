@@ -2,12 +2,13 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 
 import pytest
 
 from greenroom.model.errors import ConnectionError, ProtocolError, RequestSizeError
-from greenroom.wire.connection import BlockingConnection, encode
+from greenroom.wire.connection import BlockingConnection, Inbox, encode
 from greenroom.wire.loop_connection import LoopConnection, Turn
 from greenroom.wire.messages import Inputs, Stop
 from greenroom.wire.payload import Descriptor, PayloadWriter
@@ -311,3 +312,12 @@ def test_a_file_that_is_no_sealed_memory_is_refused():
         connection.receive(5)
     connection.close()
     left.close()
+
+
+def test_what_was_closed_keeps_no_buffer():
+    """Of a thousand connections that wait for the garbage collector, each in a circle with its peer's object, that is 64 MB."""
+    inbox = Inbox()
+    buffer = inbox._buffer.obj
+    before = sys.getrefcount(buffer)
+    inbox.close()
+    assert sys.getrefcount(buffer) < before

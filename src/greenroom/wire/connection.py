@@ -132,9 +132,12 @@ class Inbox:
         return self._decoder.partial
 
     def close(self) -> None:
+        """Nothing more is read. Whoever is in a circle with a closed connection doesn't keep its buffer in memory too."""
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+        self._buffer = memoryview(b"")
+        self._buffers = []
 
 
 def connect(path: str) -> socket.socket:
