@@ -8,13 +8,8 @@ from typing import Any
 
 from greenroom.model.errors import Error, InvalidError
 from greenroom.model.image import ImageConfig
-from greenroom.worker.host_image import HOME
-from greenroom.worker.id_range import id_range
-from greenroom.worker.images.oci_export import ImageConfig as OciConfig
-from greenroom.worker.images.oci_export import export
 from greenroom.worker.images.prune import prune
-from greenroom.worker.images.store import ImageRecord, Layer, Layers
-from greenroom.worker.images.tasks import AGENT
+from greenroom.worker.images.store import AGENT, ImageRecord, Layer, Layers
 from greenroom.worker.images.tree import Tree, measure
 
 REFUSED = 3
@@ -70,6 +65,11 @@ def _export(layers: Layers, home: Path, key: str, target: str, *words: str) -> N
     Raises:
         InvalidError, ImageBuildError: see ``oci_export``.
     """
+    from greenroom.worker.host_image import HOME  # all the other commands are sooner done without these
+    from greenroom.worker.id_range import id_range
+    from greenroom.worker.images.oci_export import ImageConfig as OciConfig
+    from greenroom.worker.images.oci_export import export
+
     image = next(image for image in layers.images() if image.key == key)
     if image.sandbox != "oci":
         raise InvalidError(f"the image of {image.name} was made in plain processes, and has no file system of its own")

@@ -23,8 +23,8 @@ from greenroom.wire.payload import Payload
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.guard import own_error
 from greenroom.worker.images.bases import BASES, base_config, brought, read_base
-from greenroom.worker.images.store import Draft, ImageRecord, Layer, Layers
-from greenroom.worker.images.tasks import AGENT, Task, inside, no_python, task_of
+from greenroom.worker.images.store import AGENT, Draft, ImageRecord, Layer, Layers
+from greenroom.worker.images.tasks import Task, inside, no_python, task_of
 from greenroom.worker.images.tree import Tree
 from greenroom.worker.rootfs import DRAFT
 from greenroom.worker.runner import Runner

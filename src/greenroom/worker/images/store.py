@@ -24,6 +24,8 @@ from greenroom.worker.images.holding import noted_layers
 from greenroom.worker.images.tree import Tree, measure
 from greenroom.worker.removal import remove_tree
 
+AGENT = "agent"
+"""The kind of the step that nobody has written: an image with a root of its own is given what Greenroom needs there."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 _FRESH = 3600.0
 """Seconds in which a use needs no second note."""

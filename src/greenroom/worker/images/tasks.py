@@ -10,10 +10,8 @@ from greenroom.model.image import SUITES, ImageConfig, Step
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.images.apt import proxies
 from greenroom.worker.images.handed_in import words_of
+from greenroom.worker.images.store import AGENT
 from greenroom.worker.sandbox.base import HandedIn, Making, Sandboxes, Stack
-
-AGENT = "agent"
-"""The kind of the step that nobody has written: an image with a root of its own is given what Greenroom needs there."""
 
 
 class Place(Protocol):
