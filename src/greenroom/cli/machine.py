@@ -317,7 +317,7 @@ def seccomp() -> Finding:
 
 
 def image_tools() -> Finding:
-    """For images, which come later."""
+    """What makes images."""
     names = ("uv", "skopeo", "umoci", "mmdebstrap", "buildah")
     missing = [name for name in names if shutil.which(name) is None]
     if not missing:
