@@ -196,6 +196,7 @@ class Worker:
         """Another server may come, with a worker of its own: containers are left as they are."""
         for runner in self._runners.values():
             runner.leave()
+        self.sandboxes.stand_down()
         self._left_until = self._loop.time() + self.settings.reconnect_window
         self._look_for_successor()
 

@@ -213,6 +213,9 @@ class Sandboxes(Protocol):
     def socket(self, path: str) -> str:
         """Where a container finds the server's socket."""
 
+    def stand_down(self) -> None:
+        """The worker starts nothing more: another one of the same run is about to."""
+
     def close(self, *, handed_over: bool = False) -> None:
         """The worker ends. ``handed_over``: another one of the same run has what is left."""
 

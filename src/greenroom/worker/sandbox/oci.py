@@ -88,6 +88,7 @@ class OciSandboxes(OciImages):
         self.keeps_limits = ""
         self.memory_events: FileWatch | None = None
         self._launcher: Launcher | None = None
+        self._standing_down = False
         try:
             layout = read_layout(Path("/proc/self/mountinfo").read_text())
             self.cgroups = Cgroups(layout, group_name(home, run), settings.pids_limit, home)
@@ -121,7 +122,7 @@ class OciSandboxes(OciImages):
 
     def _prepare_launcher(self) -> None:
         """Have the next one ready. Its joining is none of this process's time."""
-        if self._launcher is None and self.cgroups is not None:
+        if self._launcher is None and self.cgroups is not None and not self._standing_down:
             with contextlib.suppress(OSError):  # the one who needs it is told why it can't be
                 self._launcher = self._new_launcher()
 
@@ -140,6 +141,13 @@ class OciSandboxes(OciImages):
     def socket(self, path: str) -> str:
         """The one thing of the server's that it sees."""
         return SOCKET
+
+    def stand_down(self) -> None:
+        """No more containers are started: nothing of this worker's is to be in a control group that another one clears."""
+        self._standing_down = True
+        launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            self.drop(launcher)
 
     def close(self, *, handed_over: bool = False) -> None:
         """The mounts go with this process; the control groups too, but for those that another worker has now."""

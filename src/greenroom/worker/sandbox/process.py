@@ -154,6 +154,9 @@ class ProcessSandboxes:
         """Where it is."""
         return path
 
+    def stand_down(self) -> None:
+        """Nothing to do."""
+
     def close(self, *, handed_over: bool = False) -> None:
         """Nothing to do."""
 
