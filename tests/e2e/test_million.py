@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.server.durable import MOST_COMING
 from tests.cli.test_deploy import Stays
 from tests.e2e.programs import environment, run, write
 
@@ -86,10 +87,12 @@ def test_client_and_server_have_bounded_memory(home, tmp_path, request, how):
     each = sorted([few["each"], *(through(FEW)["each"] for _ in range(4 if LONG else 0))])
     usual = each[len(each) // 2]
     print(f"{how} of {MANY:,}: {many['each'] * 1e6:.0f} µs each, of {FEW:,} {usual * 1e6:.0f} µs; kB: {few} {many}")
-    for who in ("client", "server"):
+    # Of a spawn_map's inputs so much may wait in the server for its disk, however slow that is.
+    waits = {"client": 0, "server": MOST_COMING // 1024 if how == "spawn_map" else 0}
+    for who, waiting in waits.items():
         assert many[who] < MOST
-        grown = many[who] - few[who]
-        assert grown <= (MOST - BASE) * MANY / 1_000_000 + 8 * 1024, f"{who}: {grown} kB more for {MANY - FEW} inputs"
+        grown, room = many[who] - few[who], (MOST - BASE) * MANY / 1_000_000 + 8 * 1024 + waiting
+        assert grown <= room, f"{who}: {grown} kB more for {MANY - FEW} inputs"
         assert how == "spawn_map" or grown <= 8 * 1024, f"{who}: what is streamed leaves nothing behind"
     assert how == "spawn_map" or many["ahead"] <= 8192 + 512, "inputs are pulled as outputs are taken"
     assert not LONG or many["each"] <= 1.5 * usual

@@ -172,7 +172,8 @@ def one_image(image_id: str) -> dict[str, Any]:
     matching = [record for record in images() if record["key"].startswith(image_id)]
     if len(matching) != 1:
         some = ", ".join(record["key"][:12] for record in matching[:5])
-        which = f"several images begin with {image_id}: {some}" if matching else f"there is no image {image_id}"
+        none = f"there is no image {image_id}" if image_id else "no image is named"
+        which = f"several images begin with {image_id}: {some}" if matching else none
         raise Misuse(f"{which}; `greenroom image list` shows them")
     return matching[0]
 
