@@ -18,6 +18,8 @@ from greenroom.worker.watch import FileWatch
 
 SETTLED = 0.1
 """Seconds after which a kill is in the count: version 1 tells of it before it is done."""
+LOOKS = 30
+"""Times that a kill is looked for which is not in the count by then: on a busy machine it takes its time."""
 
 
 class Kills:
@@ -36,12 +38,13 @@ class Kills:
         self._event = -1
         self._unwatch: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looks = 0
 
     def watch(self) -> None:
         """Be told of kills, where that can be, and look at those until now."""
         with contextlib.suppress(OSError):  # then the first kill explains every later end
             if self._files is not None:
-                self._unwatch = self._files.add(self._group.kills_file, self._happened)
+                self._unwatch = self._files.add(self._group.kills_file, self._told)
             else:
                 self._event = self._group.kill_events()
                 self._loop.add_reader(self._event, self._heard)
@@ -49,6 +52,10 @@ class Kills:
 
     def _heard(self) -> None:
         os.eventfd_read(self._event)
+        self._told()
+
+    def _told(self) -> None:
+        self._looks = LOOKS
         self._happened()
 
     def _happened(self) -> None:
@@ -60,6 +67,11 @@ class Kills:
         self._timer = None
         with contextlib.suppress(OSError):  # there is no descriptor left to look with; perhaps at the next kill
             count = self._group.kills()
+            if count == self.outlived and self._looks:
+                self._looks -= 1
+                self._happened()
+                return
+            self._looks = 0
             # In this order, so that a kill of the agent between the two is not among those that it outlived.
             if count > self.outlived and self._agent_lives():
                 self.outlived = count
