@@ -154,6 +154,13 @@ def test_versions_come_go_and_come_back(stays, home):
     assert_nothing_left(home)
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Containers of a killed server wait for the next one for a moment alone."""
+    monkeypatch.setenv("GREENROOM_RECONNECT_WINDOW", "1")
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_was_deployed_is_there_after_a_restart(stays, home, number):
     stays.deploy(1)

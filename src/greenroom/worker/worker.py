@@ -187,7 +187,7 @@ class Worker:
             return
         self._ending = True
         self._close_builders()
-        if self._lock >= 0:
+        if self._lock >= 0 and any((self.run / "containers").glob("*")):
             self._leave()
         else:
             self._abandon()
