@@ -20,7 +20,7 @@ for found in pkgutil.iter_modules(greenroom.wire.__path__):
 
 CALLER, AGENT, CLIENT, FAR = "caller", "agent", "client", "far"
 """A container that calls, on a connection of its own; a container's data connection; a program; one on another machine."""
-CALLS = {"Bind", "Call", "CancelCall", "Collect", "Credit", "EndInputs", "Inputs", "WasKept", "WhereServed"}
+CALLS = {"Bind", "Call", "CancelCall", "Collect", "Credit", "EndInputs", "Inputs", "Spawn", "WasKept", "WhereServed"}
 PROGRAMS = {
     "BuildImage", "CreateApp", "CreateVersion", "DefineFunction", "DeleteSecret", "Deploy", "Detach", "EnterContainer", "FollowApp",
     "HasBundle", "Leave", "ListApps", "ListContainers", "ListEnded", "ListSecrets", "ListVersions", "Lookup", "PutBundle",

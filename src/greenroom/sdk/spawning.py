@@ -30,8 +30,7 @@ from greenroom.sdk.lazy import Lazy
 from greenroom.sdk.map_state import BATCH, Item, SpawnState
 from greenroom.sdk.resuming import first_channel, next_channel, next_loop_channel, outlives
 from greenroom.sdk.target import Target
-from greenroom.wire.connection import encode
-from greenroom.wire.messages import Call, CancelCall, Done, EndInputs, Failed, Outputs
+from greenroom.wire.messages import CancelCall, Done, EndInputs, Failed, Outputs, Spawn
 from greenroom.wire.payload import Payload
 from greenroom.wire.returning_messages import WasKept
 
@@ -67,7 +66,7 @@ def _spawning(
 def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """``.spawn()``: the call's id."""
     call_id, rid = new_call_id(), next_rid()
-    call = _call(target, call_id)
+    call = Spawn(rid, call_id, target.function_id, target.method, target.binding, [])
     payload = codec.encode_arguments(args, kwargs, target.by_value)
     function_id = call.function_id
     channel = first_channel(function_id, thread_channel) or next_channel(None, thread_channel)
@@ -78,9 +77,7 @@ def spawn(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
                 return call_id
             with _spawning(channel, call_id, rid, word, lambda: 1):
                 channel.bind(target)
-                data, fds = encode(call, [payload])
-                end, _ = encode(EndInputs(call_id, 1, rid))
-                channel.connection.send_encoded(data + end, fds)  # one write: what arrives at once is kept at once
+                channel.connection.send(call, [payload])
                 _wait(channel, word)
         except ConnectionError:
             if not outlives(function_id):
@@ -118,7 +115,7 @@ async def _was_kept_async(channel: LoopChannel, call_id: str) -> bool:
 async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """``.spawn.aio()``."""
     call_id, rid = new_call_id(), next_rid()
-    call = _call(target, call_id)
+    call = Spawn(rid, call_id, target.function_id, target.method, target.binding, [])
     payload = codec.encode_arguments(args, kwargs, target.by_value)
     function_id = call.function_id
     channel = first_channel(function_id, loop_channel) or await next_loop_channel(None)
@@ -130,7 +127,6 @@ async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, A
             with _spawning(channel, call_id, rid, word, lambda: 1):
                 channel.bind(target)
                 channel.connection.send(call, [payload])
-                channel.connection.send(EndInputs(call_id, 1, rid))
                 _check(*await word.future)
         except ConnectionError:
             if not outlives(function_id):
@@ -139,10 +135,6 @@ async def spawn_async(target: Target, args: tuple[Any, ...], kwargs: dict[str, A
             call = call._replace(again=0)
         else:
             return call_id
-
-
-def _call(target: Target, call_id: str) -> Call:
-    return Call(call_id, target.function_id, target.method, target.binding, "spawn", [])
 
 
 def spawn_map(target: Target, inputs: Inputs) -> str:

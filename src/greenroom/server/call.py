@@ -28,8 +28,8 @@ class Receiver(Protocol):
 class Keeper(Protocol):
     """Keeps what happens to a call: see ``durable.py``."""
 
-    def ended(self, call: "Call", index: int, status: str, detail: str, payload: Payload) -> None:
-        """One of its inputs has."""
+    def ended(self, call: "Call", items: list[list[Any]], payloads: list[Payload]) -> None:
+        """Inputs of it have: ``[index, status, detail]``, and their outputs."""
 
     def over(self, call: "Call") -> None:
         """All of them have."""

@@ -23,6 +23,7 @@ from greenroom.wire.web_messages import WhereServed
 
 if TYPE_CHECKING:
     from greenroom.server.core import Server
+    from greenroom.server.durable import Durable
 
 _SHAPES = frozenset({"unary", "generator", "map", "spawn"})
 
@@ -45,6 +46,7 @@ class CallerPeer:
         self._handlers: dict[type, Handler] = {
             m.Bind: self._bind,
             m.Call: self._call,
+            m.Spawn: self._spawn,
             m.Inputs: self._inputs,
             m.EndInputs: self._end_inputs,
             m.Credit: self._credit,
@@ -159,7 +161,7 @@ class CallerPeer:
         function.pools[message.binding] = Pool(function, binding, self._server.lifecycle)
         self._bound[message.function_id, message.binding] = binding
 
-    def _bound_before(self, function: Function, message: m.Call) -> Pool | None:
+    def _bound_before(self, function: Function, message: m.Call | m.Spawn) -> Pool | None:
         """The pool of a parameter set that was named on this connection, of an earlier version."""
         binding = self._bound.get((message.function_id, message.binding))
         if binding is None or not function.spec.is_class:
@@ -168,35 +170,61 @@ class CallerPeer:
         return pool
 
     def _call(self, message: m.Call, payloads: list[Payload]) -> None:
-        calls, shape = self._server.lifecycle.calls, message.shape
+        shape = message.shape
         if shape not in _SHAPES or (shape in ("unary", "generator") and len(payloads) != 1):
             raise ProtocolError(f"a call of the shape {shape[:40]!r} with {len(payloads)} inputs")
+        call = self._begin(message, shape, payloads)
+        if call is None:
+            return
+        if shape == "spawn":
+            self._spawning[call.id] = call
+            if (durable := self._durable_for(call)) is not None:
+                durable.begun(call)
+        if payloads:
+            self._add(call, 0, payloads)
+
+    def _spawn(self, message: m.Spawn, payloads: list[Payload]) -> None:
+        if not payloads:
+            raise ProtocolError("a spawned call without inputs")
+        call = self._begin(message, "spawn", payloads)
+        if call is None:
+            return
+        if (durable := self._durable_for(call)) is not None:
+            durable.spawned(call, payloads, self, message.rid)
+            self._mind_the_disk(durable)
+        else:
+            self._server.lifecycle.calls.add(call, 0, payloads)
+            self._server.lifecycle.calls.end_inputs(call, len(payloads))
+            self._done(message.rid)
+
+    def _durable_for(self, call: Call) -> "Durable | None":
+        """Who keeps a spawned call; None: nobody does."""
+        return self._server.durable if call.pool.function.app.outlives_program else None
+
+    def _begin(self, message: m.Call | m.Spawn, shape: str, payloads: list[Payload]) -> Call | None:
+        """A call; None: it is refused, and its caller was told."""
+        calls = self._server.lifecycle.calls
         if len(message.call_id) > MOST_CALL_ID:
             raise ProtocolError(f"a call whose id has {len(message.call_id)} characters")
         if message.call_id in calls.by_id:
             raise ProtocolError(f"the call {message.call_id} exists already")
-        refusal, pool = self._pool_for(message)
+        refusal, pool = self._pool_for(message, shape)
         allowance = self._allowance
         if allowance is not None and (over := allowance.no_call(shape) or allowance.no_payloads(payloads)):
             refusal, pool = f"InvalidError: {over}", None
         if pool is None:
             self._refuse(message.call_id, refusal)
-            return
+            return None
         owner = None if shape == "spawn" else self
-        call = calls.begin(message.call_id, pool, message.method, shape, owner, self._allowance)
-        if owner is None:
-            self._spawning[call.id] = call
+        call = calls.begin(message.call_id, pool, message.method, shape, owner, allowance)
         call.refusal, call.caller = refusal, self._only_app
         if message.again >= 0:
             self._say_again(call, message.again)
-        if owner is None and pool.function.app.outlives_program and self._server.durable is not None:
-            self._server.durable.begun(call)
         if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
             name = pool.function.spec.name
             text = f"{name} calls itself while every container that max_containers={limit} allows is busy: it waits for one"
             self._server.say_once(pool.function.app, text)
-        if payloads:
-            self._add(call, 0, payloads)
+        return call
 
     def _say_again(self, call: Call, ended: int) -> None:
         """Its caller had it on its way to the server before this one, and has had so many of its outputs."""
@@ -212,7 +240,7 @@ class CallerPeer:
         else:
             self._server.durable.was_kept(message.call_id, lambda kept: self._done(message.rid, kept=kept))
 
-    def _pool_for(self, message: m.Call) -> tuple[str, Pool | None]:
+    def _pool_for(self, message: m.Call | m.Spawn, shape: str) -> tuple[str, Pool | None]:
         """The reason for a refusal (``""``: none), and the pool."""
         function = self._function(message.function_id)
         if function is None:
@@ -227,9 +255,9 @@ class CallerPeer:
             return f"NotFoundError: {function.spec.name} has no method {message.method[:200]!r}", None
         if method.web:
             return f"InvalidError: {function.spec.name} is a web endpoint: request its URL", None
-        if message.shape == "generator" and not method.is_generator:
+        if shape == "generator" and not method.is_generator:
             return f"InvalidError: {function.spec.name} is no generator; call it with .remote()", None
-        if message.shape != "generator" and method.is_generator:
+        if shape != "generator" and method.is_generator:
             return f"InvalidError: {function.spec.name} is a generator; iterate over .remote_gen()", None
         return function.refusal, pool
 
@@ -261,6 +289,10 @@ class CallerPeer:
             self._server.lifecycle.calls.add(call, first, payloads)
             return
         durable.added(call, first, payloads)
+        self._mind_the_disk(durable)
+
+    def _mind_the_disk(self, durable: "Durable") -> None:
+        """Read no more here while too much waits to be kept."""
         if durable.behind:
             self._connection.pause_reading()
             self._resume_when_kept()

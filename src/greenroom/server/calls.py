@@ -158,10 +158,10 @@ class Calls:
         items: list[list[Any]] = []
         payloads: list[Payload] = []
         for item, status, payload in taken:
-            if status == Status.OK and item.call.owner is not None and not item.doom:
-                # The common case, kept short: a result that goes straight to the caller, many in one frame.
+            if status == Status.OK and not item.doom:
+                # The common case, kept short: results, many of one call in one frame.
                 if item.call is not call:
-                    self._send_batch(call, items, payloads)
+                    self._deliver_batch(call, items, payloads)
                     call, items, payloads = item.call, [], []
                 item.state = next_state(item.state, E.SUCCEED)
                 item.container = None
@@ -173,13 +173,27 @@ class Calls:
                 payloads.append(payload)
             else:
                 self._came_back(item, status, payload)
-        self._send_batch(call, items, payloads)
+        self._deliver_batch(call, items, payloads)
 
-    def _send_batch(self, call: Call | None, items: list[list[Any]], payloads: list[Payload]) -> None:
+    def _deliver_batch(self, call: Call | None, items: list[list[Any]], payloads: list[Payload]) -> None:
         if call is not None:
-            if call.owner is not None:
-                call.owner.send(Outputs(call.id, items, []), payloads)
+            self._deliver(call, items, payloads)
             self._maybe_over(call)
+
+    def _deliver(self, call: Call, items: list[list[Any]], payloads: list[Payload]) -> None:
+        """Inputs of a call have ended: ``[index, status, detail]``, and their outputs."""
+        outputs = Outputs(call.id, items, [])
+        if call.owner is not None:
+            call.owner.send(outputs, payloads)
+            return
+        for (index, status, detail), payload in zip(items, payloads, strict=True):
+            call.outputs[index] = (status, detail, payload)
+            if call.allowance is not None:
+                call.allowance.hold(payload)
+        for receiver, _ in call.collectors:
+            receiver.send(outputs, payloads)
+        if call.keeper is not None:
+            call.keeper.ended(call, items, payloads)
 
     def _came_back(self, item: Input, status: str, payload: Payload) -> None:
         stopped = item.container.stop_reason if item.container is not None else ""
@@ -337,17 +351,7 @@ class Calls:
         item.container, item.payload = None, b""
         call.inputs.pop(item.index, None)
         call.finished += 1
-        output = Outputs(call.id, [[item.index, status, detail]], [])
-        if call.owner is not None:
-            call.owner.send(output, [payload])
-        else:
-            call.outputs[item.index] = (status, detail, payload)
-            if call.allowance is not None:
-                call.allowance.hold(payload)
-            for receiver, _ in call.collectors:
-                receiver.send(output, [payload])
-            if call.keeper is not None:
-                call.keeper.ended(call, item.index, status, detail, payload)
+        self._deliver(call, [[item.index, status, detail]], [payload])
         self._maybe_over(call)
 
     def drop(self, call: Call, reason: str) -> None:

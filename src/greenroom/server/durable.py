@@ -12,7 +12,7 @@ from greenroom.model.errors import ExecutionError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut
-from greenroom.server.keeping import Added, Begun, Keeping
+from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import Collect, Done, Failed, Status
@@ -81,22 +81,49 @@ class Durable:
 
     def begun(self, call: Call) -> None:
         """It has come, and none of its inputs."""
-        function = call.pool.function
         call.keeper = self
+        row, binding = self._row(call, None), call.pool.binding
+
+        def change(connection: "Connection") -> None:
+            if call.again:  # the server before this one was cut short when it came
+                self._rows.forget(connection, [call.id])
+            self._rows.add_call(connection, row, binding)
+
+        self._write(call, change)
+
+    def _row(self, call: Call, inputs: int | None) -> "CallRow":
+        function = call.pool.function
         app = function.app.name if function.app.version else function.app.id  # what is not deployed has no name
         name = deployed_id(app, function.spec.name)
         binding = next(key for key, pool in function.pools.items() if pool is call.pool)
-        row = self._rows.CallRow(
-            call.id, function.app.id, name, call.method, binding, call.shape, None, self._server.lifecycle.clock.wall()
-        )
-        self._write(call, Begun(row, call.pool.binding, call.again))
+        now = self._server.lifecycle.clock.wall()
+        row: CallRow = self._rows.CallRow(
+            call.id, function.app.id, name, call.method, binding, call.shape, inputs, now
+        )  # fmt: skip
+        return row
+
+    def spawned(self, call: Call, payloads: list[Payload], peer: Receiver, rid: int) -> None:
+        """It has come, with all of its inputs: it is kept and run, and its caller is told as by :meth:`complete`."""
+        if call.again or len(payloads) > WINDOW:
+            self.begun(call)
+            self.added(call, 0, payloads)
+            self.complete(call, len(payloads), peer, rid)
+        else:
+            call.keeper = self
+            size = sum(map(len, payloads)) + COST * len(payloads)
+            self._unwritten += size
+            whole = self._many.Whole(self._row(call, len(payloads)), call.pool.binding, payloads)
+            self._keeping.put(whole, self._then_tell(call, size, peer, rid))
+            call.loaded_to = len(payloads) - 1
+            self._calls.add(call, 0, payloads)
+        self._calls.end_inputs(call, len(payloads))
 
     def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
         """Inputs of it have come: they are kept, and as many as there is room for are run."""
         size = sum(map(len, payloads)) + COST * len(payloads)
         self._coming[call] = self._coming.get(call, 0) + size
         self._unwritten += size
-        self._write(call, Added(call.id, first, payloads))
+        self._write(call, lambda c: self._rows.add_inputs(c, call.id, first, payloads))
         here = payloads
         if not call.cancelled:
             here = [] if call.stored else payloads[: max(0, WINDOW - len(call.inputs))]
@@ -165,8 +192,11 @@ class Durable:
 
     def complete(self, call: Call, count: int, peer: Receiver, rid: int) -> None:
         """No more will come; its caller is told once all of it is kept, or that it isn't, and then it is taken back."""
+        call.changes.append(lambda c: self._rows.end_inputs(c, call.id, count))
+        self._flush(call, self._then_tell(call, 0, peer, rid))
 
-        size = 0
+    def _then_tell(self, call: Call, size: int, peer: Receiver, rid: int) -> Callable[[Future[None]], None]:
+        """Called once all of a call is kept, of which so many bytes had not been written; or once it is clear that it can't be."""
 
         def kept(done: Future[None]) -> None:
             self._unwritten -= size
@@ -177,31 +207,27 @@ class Durable:
             else:
                 peer.send(Done(rid, {}))
 
-        match call.changes:
-            case [Begun(row, binding, False), Added(_, 0, payloads)]:  # all of it at once, as of nearly all
-                call.changes, size = [], self._coming.pop(call, 0)
-                row = self._rows.CallRow(*row[:6], count, *row[7:])
-                self._keeping.put(self._many.Whole(row, binding, payloads), kept)
-            case changes:
-                changes.append(lambda c: self._rows.end_inputs(c, call.id, count))
-                self._flush(call, kept)
+        return kept
 
-    def ended(self, call: Call, index: int, status: str, detail: str, payload: Payload) -> None:
-        """One of its inputs has."""
+    def ended(self, call: Call, items: list[list[Any]], payloads: list[Payload]) -> None:
+        """See :class:`greenroom.server.call.Keeper`."""
         self._flush(call)  # what of it isn't kept yet comes first
-        self._keep(call, self._rows.OutputRow(call.id, index, status, detail, payload))
+        row, call_id = self._rows.OutputRow, call.id
+        self._keep(call, [row(call_id, *item, payload) for item, payload in zip(items, payloads, strict=True)])
         self._refill(call)
 
-    def _keep(self, call: Call, output: "OutputRow") -> None:
+    def _keep(self, call: Call, outputs: "list[OutputRow]") -> None:
         def kept(done: Future[None]) -> None:
-            if done.exception() is not None:  # nothing is told twice: it stays in memory until it can be kept
-                self._server.loop.call_later(RETRY, self._keep, call, output)
+            if done.exception() is not None:  # nothing is told twice: they stay in memory until they can be kept
+                for output in outputs:  # one by one, should something be wrong with one of them
+                    self._server.loop.call_later(RETRY, self._keep, call, [output])
             elif call.streams:
-                call.retained.append(output.idx)
+                call.retained += [output.idx for output in outputs]
             else:
-                call.outputs.pop(output.idx, None)
+                for output in outputs:
+                    call.outputs.pop(output.idx, None)
 
-        self._keeping.put(output, kept)
+        self._keeping.put(outputs, kept)
 
     def when_kept(self, callback: Callable[[], None]) -> None:
         """Called once all that ended in this turn of the loop is kept."""

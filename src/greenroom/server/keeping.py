@@ -1,56 +1,20 @@
 """What is to be kept of many calls: gathered while the store is busy, since all of it at once costs little more than one."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import StoreError
-from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
-    from greenroom.server.store.calls import CallRow, OutputRow
+    from greenroom.server.store.calls import OutputRow
     from greenroom.server.store.database import Database
     from greenroom.server.store.many import Finished, Whole
 
+    _Thing = Whole | list[OutputRow] | Finished
+
 Then = Callable[[Future[Any]], None]
-
-
-class Begun:
-    """A change: a call has come."""
-
-    __slots__ = __match_args__ = ("row", "binding", "again")
-
-    def __init__(self, row: "CallRow", binding: Payload, again: bool) -> None:
-        self.row = row
-        self.binding = binding
-        self.again = again
-        """The server before this one was cut short when it came."""
-
-    def __call__(self, connection: "Connection") -> None:
-        from greenroom.server.store.calls import add_call, forget
-
-        if self.again:
-            forget(connection, [self.row.id])
-        add_call(connection, self.row, self.binding)
-
-
-class Added:
-    """A change: inputs of it have."""
-
-    __slots__ = __match_args__ = ("call_id", "first", "payloads")
-
-    def __init__(self, call_id: str, first: int, payloads: list[Payload]) -> None:
-        self.call_id = call_id
-        self.first = first
-        self.payloads = payloads
-
-    def __call__(self, connection: "Connection") -> None:
-        from greenroom.server.store.calls import add_inputs
-
-        add_inputs(connection, self.call_id, self.first, self.payloads)
 
 
 class Keeping:
@@ -62,17 +26,17 @@ class Keeping:
         self._keep_all = keep_all
         self._loop = loop
         self._store = store
-        self._waiting: list[tuple[Whole | OutputRow | Finished, Then]] = []
+        self._waiting: list[tuple[_Thing, Then]] = []
         self._soon = False
         self._given = 0
         """Batches that the store has and that aren't kept yet."""
         self.pending = 0
-        """Of what was put, so much isn't kept yet."""
+        """Of what was put, so many rows aren't kept yet."""
 
-    def put(self, thing: "Whole | OutputRow | Finished", then: Then) -> None:
-        """Keep something; ``then`` is called once it is, or can't be (see :meth:`Database.write`)."""
+    def put(self, thing: "_Thing", then: Then) -> None:
+        """Keep something: a call, outputs of one, or its end; ``then`` is called once it is, or can't be (see :meth:`Database.write`)."""
         self._waiting.append((thing, then))
-        self.pending += 1
+        self.pending += _rows_of(thing)
         if not self._given and not self._soon:
             self._soon = True
             self._loop.call_soon(self._turn_ends)
@@ -101,14 +65,14 @@ class Keeping:
         if batch:
             self._write(batch)
 
-    def _write(self, batch: "list[tuple[Whole | OutputRow | Finished, Then]]") -> None:
+    def _write(self, batch: "list[tuple[_Thing, Then]]") -> None:
         self._given += 1
         self._store.write(
-            lambda connection: self._keep_all(connection, [thing for thing, _ in batch]),
+            lambda connection: self._keep_all(connection, _one_by_one(batch)),
             lambda done: self._told(batch, done),
         )
 
-    def _told(self, batch: "list[tuple[Whole | OutputRow | Finished, Then]]", done: Future[Any]) -> None:
+    def _told(self, batch: "list[tuple[_Thing, Then]]", done: Future[Any]) -> None:
         self._given -= 1
         error = done.exception()
         if error is not None and not isinstance(error, StoreError) and len(batch) > 1:
@@ -117,9 +81,21 @@ class Keeping:
             return
         if not self._given:
             self.flush()
-        self.pending -= len(batch)
-        for _, then in batch:
+        for thing, then in batch:
+            self.pending -= _rows_of(thing)
             try:
                 then(done)
             except Exception as raised:  # noqa: BLE001 - the others are told all the same
                 self._loop.call_exception_handler({"message": "told of what is kept", "exception": raised})
+
+
+def _one_by_one(batch: "list[tuple[_Thing, Then]]") -> "Iterator[Whole | OutputRow | Finished]":
+    for thing, _ in batch:
+        if isinstance(thing, list):
+            yield from thing
+        else:
+            yield thing
+
+
+def _rows_of(thing: "_Thing") -> int:
+    return len(thing) if isinstance(thing, list) else 1
