@@ -10,6 +10,7 @@ from greenroom.model.input_state import InputEvent, InputState, next_state
 from greenroom.server.allowance import Allowance
 from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.clock import Clock
+from greenroom.server.delivery import deliver
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status, Values
 from greenroom.wire.payload import Payload
 
@@ -182,16 +183,15 @@ class Calls:
 
     def _deliver(self, call: Call, items: list[list[Any]], payloads: list[Payload]) -> None:
         """Inputs of a call have ended: ``[index, status, detail]``, and their outputs."""
-        outputs = Outputs(call.id, items, [])
         if call.owner is not None:
-            call.owner.send(outputs, payloads)
+            call.owner.send(Outputs(call.id, items, []), payloads)
             return
         for (index, status, detail), payload in zip(items, payloads, strict=True):
             call.outputs[index] = (status, detail, payload)
             if call.allowance is not None:
                 call.allowance.hold(payload)
         for receiver, _ in call.collectors:
-            receiver.send(outputs, payloads)
+            deliver(receiver, call.id, ((*item, payload) for item, payload in zip(items, payloads, strict=True)))
         if call.keeper is not None:
             call.keeper.ended(call, items, payloads)
 
@@ -329,8 +329,7 @@ class Calls:
 
     def collect(self, call: Call, request: Collect, receiver: Receiver) -> None:
         """Send a spawned call's outputs as they are, or become, ready; then ``Done``."""
-        for index, (status, detail, payload) in sorted(call.outputs.items()):
-            receiver.send(Outputs(call.id, [[index, status, detail]], []), [payload])
+        deliver(receiver, call.id, ((index, *output) for index, output in sorted(call.outputs.items())))
         if call.done:
             receiver.send(Done(request.rid, {"count": call.count}))
         else:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from greenroom.model.errors import Error, NotFoundError
 from greenroom.server.call import Call, Receiver
-from greenroom.wire.messages import Collect, Done, Failed, Outputs
+from greenroom.server.delivery import deliver
+from greenroom.wire.messages import Collect, Done, Failed
 
 if TYPE_CHECKING:
     from greenroom.server.core import Server
@@ -83,8 +84,7 @@ class HandingOut:
         count: int | None,
     ) -> None:
         """The last of what was committed; then what was only in memory, and what is to come."""
-        for output in last:
-            receiver.send(Outputs(request.call_id, [[output.idx, output.status, output.detail]], []), [output.payload])
+        deliver(receiver, request.call_id, (output[1:] for output in last))
         if call is not None:
             self._calls.collect(call, request, receiver)
             self._end_stream(call)
@@ -109,10 +109,7 @@ class HandingOut:
             if not more:
                 self._hand_over(request, receiver, call, page, count)
                 return
-            for output in page:
-                receiver.send(
-                    Outputs(request.call_id, [[output.idx, output.status, output.detail]], []), [output.payload]
-                )
+            deliver(receiver, request.call_id, (output[1:] for output in page))
             self._when_read(receiver, lambda: self.stream(request, receiver, call, page[-1].idx))
 
         self._store.read(lambda c: self._many.collected(c, request.call_id, after, PAGE), found)
