@@ -1,5 +1,6 @@
 """A server that stays: durable calls, a deployed function beside an ephemeral one, restarts; prints one JSON object."""
 
+import asyncio
 import json
 import os
 import signal
@@ -54,6 +55,25 @@ def spawned(count, callers):
     for thread in threads:
         thread.join()
     return len(ids) / (time.perf_counter() - started), ids
+
+
+def spawned_by_tasks(count, callers):
+    """The same of so many tasks of one event loop."""
+    import greenroom
+
+    echo, each = greenroom.Function.from_name("bench-deployed", "echo"), count // callers
+    echo.spawn(0).get()
+
+    async def work():
+        for number in range(each):
+            await echo.spawn.aio(number)
+
+    async def all_of_them():
+        await asyncio.gather(*[work() for _ in range(callers)])
+
+    started = time.perf_counter()
+    asyncio.run(all_of_them())
+    return each * callers / (time.perf_counter() - started)
 
 
 def through_many(count, callers):
@@ -158,6 +178,7 @@ def main(quick):
             os.environ["GREENROOM_HOME"] = directory
             count = 2_000 if quick else 20_000
             found = {"spawn_rate": statistics.median(spawned(count, 64)[0] for _ in range(3))}
+            found["spawn_rate_of_tasks"] = statistics.median(spawned_by_tasks(count, 64) for _ in range(3))
             found["through_many"] = statistics.median(through_many(count // 4, 64) for _ in range(3))
             found["through_map"] = through_map(count * 5)
             warms = [(warm(), float(stays.run(GREENROOM, "run", "-q", "--sandbox", "process", APP))) for _ in range(3)]
