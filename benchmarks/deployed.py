@@ -120,11 +120,38 @@ def warm():
 
 
 def after_a_kill(stays):
-    """Seconds from SIGKILL of the server until a call is answered by the next."""
+    """Seconds from SIGKILL of the server, while sixteen threads call and spawn and a hundred thousand inputs wait, until a call
+    that begins after it is answered by the next."""
+    import greenroom
+
+    echo = greenroom.Function.from_name("bench-deployed", "echo")
+    answered, spawned, over = [], [], threading.Event()
+
+    def work(call, done):
+        while not over.is_set():
+            began = time.perf_counter()
+            call(1)
+            done.append((began, time.perf_counter()))
+
+    each = [(echo.remote, answered)] * 8 + [(echo.spawn, spawned)] * 8
+    threads = [threading.Thread(target=work, args=how) for how in each]
+    for thread in threads:
+        thread.start()
+    waiting = echo.spawn_map(range(100_000))
+    count = len(answered)
+    while len(answered) < count + 500:
+        time.sleep(0.01)
     stays.process.send_signal(signal.SIGKILL)
-    started = time.perf_counter()
+    killed = time.perf_counter()
     stays.process.wait()
-    return first_call(stays, started)
+    stays.start()
+    while not (first := [end for began, end in answered if began > killed]):
+        time.sleep(0.005)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert sum(1 for _ in waiting.iter()) == 100_000
+    return min(first) - killed
 
 
 def from_a_large_store(stays):
