@@ -82,7 +82,7 @@ class Call:
     """One ``.remote()``, ``.map()`` or ``.spawn()``."""
 
     __slots__ = ("added", "again", "allowance", "before", "caller", "cancelled", "changes", "collectors", "count",
-                 "finished", "id", "inputs", "keeper", "kept", "loaded_to", "loading", "method", "next_index", "outputs", "owner", "pool",
+                 "finished", "id", "inputs", "keeper", "kept", "loaded_to", "method", "next_index", "outputs", "owner", "pool",
                  "refusal", "retained", "shape", "stored", "streams", "unkept")  # fmt: skip
 
     def __init__(
@@ -126,7 +126,6 @@ class Call:
         self.stored = 0
         """Inputs that are in the store alone, until there is room for them here; their indices are past ``loaded_to``."""
         self.loaded_to = -1
-        self.loading = False
         self.again = False
         """Its caller had it on its way when the server before this one died, and says it again."""
         self.before: Before | None = None

@@ -338,6 +338,10 @@ class Server:
         if problem := done.result():
             self.log(problem)
 
+    def kill_worker(self) -> None:
+        """It can't go on: its containers are stopped in order, under the next one."""
+        os.kill(self._worker_pid, signal.SIGKILL)
+
     def worker_gone(self, reason: str) -> None:
         """The worker's connection closed: once its process has ended, there is another, or this server's end."""
         self.lifecycle.worker = self._worker = None

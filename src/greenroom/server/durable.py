@@ -75,6 +75,8 @@ class Durable:
         """Bytes of inputs of this turn of the loop."""
         self._unwritten = 0
         """Bytes of inputs that have come and are not on the disk yet."""
+        self._loading: dict[Call, list[Callable[[], None]]] = {}
+        """Calls of which inputs are being read from the store, and who waits for them."""
         self._handing_out = HandingOut(server, store, self._forget)
 
     # ---- what happens to a call ----
@@ -145,12 +147,26 @@ class Durable:
 
     def _refill(self, call: Call) -> None:
         """Have more of its inputs here, if there is room."""
-        if not call.stored or call.loading or call.cancelled or len(call.inputs) > WINDOW // 2:
+        if call.stored and call not in self._loading and not call.cancelled and len(call.inputs) <= WINDOW // 2:
+            self._load(call, lambda: None)
+
+    def load_until(self, call: Call, index: int, then: Callable[[], None]) -> None:
+        """Have its inputs here up to that one, whether or not there is room."""
+        before = call.loaded_to
+        if not call.stored or call.cancelled or index <= before:
+            then()
+        else:
+            self._load(call, lambda: self.load_until(call, index, then) if call.loaded_to > before else then())
+
+    def _load(self, call: Call, then: Callable[[], None]) -> None:
+        """Have the next of its inputs here, which only one may do at a time; ``then`` is called once they are, or can't be."""
+        if call in self._loading:
+            self._loading[call].append(then)
             return
-        call.loading = True
+        self._loading[call] = [then]
 
         def found(done: Future[list[Any]]) -> None:
-            call.loading = False
+            waiting = self._loading.pop(call)
             rows = done.result() if done.exception() is None else []
             if rows and not call.cancelled:
                 call.stored -= len(rows)
@@ -158,26 +174,8 @@ class Durable:
                 self._calls.take_up(call, [(row.idx, row.payload, row.attempt, row.losses) for row in rows])
             elif call.stored:  # they aren't committed yet, or can't be read now
                 self._server.loop.call_later(SOON, self._refill, call)
-
-        self._store.read(lambda c: self._rows.inputs_of(c, call.id, call.loaded_to, WINDOW // 2), found)
-
-    def load_until(self, call: Call, index: int, then: Callable[[], None]) -> None:
-        """Have its inputs here up to that one, whether or not there is room."""
-        if not call.stored or index <= call.loaded_to:
-            then()
-            return
-        call.loading = True
-
-        def found(done: Future[list[Any]]) -> None:
-            call.loading = False
-            rows = done.result() if done.exception() is None else []
-            if not rows or call.cancelled:
-                then()
-                return
-            call.stored -= len(rows)
-            call.loaded_to = rows[-1].idx
-            self._calls.take_up(call, [(row.idx, row.payload, row.attempt, row.losses) for row in rows])
-            self.load_until(call, index, then)
+            for each in waiting:
+                each()
 
         self._store.read(lambda c: self._rows.inputs_of(c, call.id, call.loaded_to, WINDOW // 2), found)
 

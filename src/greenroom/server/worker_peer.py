@@ -83,7 +83,12 @@ class WorkerPeer:
         handler = self._handlers.get(type(message))
         if handler is None:
             raise ProtocolError(f"{type(message).__name__} is not for a worker to say")
-        handler(message, payloads)
+        try:
+            handler(message, payloads)
+        except Exception:
+            # It would take its connection's end for ours, and clear up what its successor is to have.
+            self._server.kill_worker()
+            raise
 
     def _on_closed(self, reason: str) -> None:
         self._server.worker_gone(reason)
