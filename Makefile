@@ -60,7 +60,7 @@ test-runtimes: $(DEV_STAMP)  ## the whole contract by runc too, of which `make t
 	@GREENROOM_TEST_RUNTIMES=all $(BIN)/python -m pytest -n 2 tests/contract -k runc $(PYTEST_ARGS)
 
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form, and other Debians
-	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py tests/e2e/test_deployed_faults.py tests/e2e/test_base_faults.py tests/e2e/test_python_versions.py tests/server/store $(PYTEST_ARGS)
+	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py tests/e2e/test_deployed_faults.py tests/e2e/test_deaths.py tests/e2e/test_base_faults.py tests/e2e/test_python_versions.py tests/server/store $(PYTEST_ARGS)
 
 test-soak: $(DEV_STAMP)  ## many containers, ten minutes of everything at once, a million inputs
 	@GREENROOM_TEST_SOAK=long $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_standing_soak.py tests/e2e/test_million.py -s $(PYTEST_ARGS)
