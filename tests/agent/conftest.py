@@ -16,6 +16,7 @@ from greenroom.model.spec import FunctionSpec, MethodSpec
 from greenroom.wire import messages as m
 from greenroom.wire.begin import Begin, write_begin
 from greenroom.wire.connection import BlockingConnection
+from greenroom.wire.lasting import make_lasting
 from greenroom.wire.ledger import make_ledger
 from tests.conftest import wait_for
 from tests.worker.peer import Agent
@@ -77,7 +78,7 @@ class Pair:
             ),
             [b"", b""],
         )
-        self.ledger = make_ledger()
+        self.ledger = make_lasting(str(self.directory / "ledger")) if reconnect else make_ledger()
         watch, self.worker = os.pipe2(os.O_CLOEXEC)
         self.output = (self.directory / "output").open("w+b")
         self.process = subprocess.Popen(

@@ -1,11 +1,14 @@
 """An agent whose server has died: what it tells the next one, and what it does when there is none. The test is both servers."""
 
+import os
 import pickle
+import signal
 from typing import Any
 
 import pytest
 
 from greenroom.wire import messages as m
+from greenroom.wire.lasting import read_lasting
 from greenroom.wire.returning_messages import Kept, Resume, Returning
 from tests.conftest import wait_for
 from tests.worker.peer import PROGRAM, Agent
@@ -171,18 +174,131 @@ def test_without_another_server_it_ends_in_order(pair, kind) -> None:
     assert b"left" in one.printed()
 
 
-def test_one_that_was_told_to_stop_looks_for_nobody(pair) -> None:
-    one = pair(of_kind("serial"), reconnect=600.0)
+def told_to_stop(agent: Agent) -> None:
+    """It has heard that: one that runs inputs one by one, on its control connection alone while it runs one."""
+    agent.control.send(m.Stop("test"))
+    agent.data.send(m.Stop("test"))
+    agent.control.send(m.Revoke([1000]))
+    agent.control.receive(30)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_was_told_to_stop_finishes_under_the_next_server(pair, kind) -> None:
+    one = pair(of_kind(kind), reconnect=20.0, **KINDS[kind])
     agent = one.entered()
     run(agent, (0, 7))
     begun(one, 7)
+    told_to_stop(agent)
+    agent, message = come_back(one)
+    assert (message.items, message.stopping) == ([[0, "fc-0", 0, "call", "unary"]], True)
+    agent.data.send(Resume())
     agent.data.send(m.Stop("test"))
+    (one.directory / "home" / "7").touch()
+    assert results(agent, 1) == [[0, "ok", ""]]
+    agent.until(m.Exiting)
+    agent.until(m.Exited)
+    assert one.ended()["exit_code"] == 0
+    assert b"left" in one.printed()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_it_finished_while_there_was_no_server_is_told_before_it_ends(pair, kind) -> None:
+    one = pair(of_kind(kind), reconnect=20.0, **KINDS[kind])
+    agent = one.entered()
+    run(agent, (0, 7))
+    begun(one, 7)
+    told_to_stop(agent)
+    one.server_dies(lock=False)
+    (one.directory / "home" / "7").touch()
+    wait_for(lambda: read_lasting(one.ledger).results, what="it has ended")
+    one.listen()
+    agent = one.welcomed()
+    message, _ = agent.data.receive(30)
+    assert message == Returning([[0, "fc-0", 0, "call", "unary"]], 1, True)
+    assert b"left" not in one.printed()
+    agent.data.send(Resume())
+    assert results(agent, 1) == [[0, "ok", ""]]
+    agent.until(m.Exited)
+    assert one.ended()["exit_code"] == 0
+
+
+def test_one_that_was_told_to_stop_and_has_nothing_left_to_tell_looks_for_nobody(pair) -> None:
+    one = pair(of_kind("threads"), reconnect=600.0, max_inputs=2)
+    agent = one.entered()
+    run(agent, (0, 7))
+    begun(one, 7)
+    told_to_stop(agent)
+    agent.control.send(Kept([0]))
     agent.control.send(m.Revoke([1000]))
     agent.control.receive(30)
     one.server_dies()
     (one.directory / "home" / "7").touch()
     assert one.ended()["exit_code"] == 0
     assert b"left" in one.printed()
+
+
+def test_one_that_was_told_to_stop_waits_no_longer_than_for_others(pair) -> None:
+    one = pair(of_kind("serial"), reconnect=0.5)
+    agent = one.entered()
+    run(agent, (0, 7))
+    begun(one, 7)
+    told_to_stop(agent)
+    one.server_dies()
+    assert one.ended()["exit_code"] == 0
+    assert b"left" in one.printed()
+
+
+# ---- what is left when it dies itself ----
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_ledger_says_what_had_begun_and_how_what_had_ended_did(pair, kind) -> None:
+    one = pair(of_kind(kind), reconnect=20.0, **KINDS[kind])
+    agent = one.entered()
+    run(agent, (0, 0))
+    results(agent, 1)
+    run(agent, (1, 0))
+    results(agent, 1)
+    agent.control.send(Kept([0]))
+    agent.control.send(m.Revoke([1000]))
+    agent.control.receive(30)
+    several = kind in ("threads", "loop, several")
+    run(agent, (2, 7))
+    begun(one, 7)
+    if several:
+        run(agent, (3, 8))
+        begun(one, 8)
+    else:
+        run(agent, (3, 9))  # it waits
+    one.server_dies(lock=False)
+    os.kill(one.agent_pid(), signal.SIGKILL)
+    assert one.ended()["signal"] == signal.SIGKILL
+    left = read_lasting(one.ledger)
+    assert [item[:2] for item in left.items] == [[n, f"fc-{n}"] for n in ([1, 2, 3] if several else [1, 2])]
+    assert [(seq, status) for seq, status, _ in left.results] == [(1, "ok")]
+
+
+def test_the_supervisor_leaves_the_ledger_of_an_agent_that_died(pair) -> None:
+    one = pair(of_kind("serial"), reconnect=20.0)
+    agent = one.entered()
+    run(agent, (0, 7))
+    begun(one, 7)
+    one.server_dies()
+    one.worker_dies()
+    os.kill(one.agent_pid(), signal.SIGKILL)
+    assert one.process.wait(30) == 0
+    assert (one.directory / "ledger").exists()
+
+
+def test_the_supervisor_clears_away_the_ledger_of_an_agent_that_ended_in_order(pair) -> None:
+    one = pair(of_kind("serial"), reconnect=0.5)
+    agent = one.entered()
+    run(agent, (0, 7))
+    begun(one, 7)
+    one.server_dies()
+    one.worker_dies()
+    assert one.process.wait(30) == 0
+    assert not one.run.exists()
 
 
 def test_the_workers_death_is_no_end_once_another_server_has_it(pair) -> None:

@@ -1,6 +1,7 @@
 """Containers, and callers that wait, outlive a killed server: the next one has them, and nothing that runs is run again."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,3 +183,78 @@ def test_without_another_server_they_end_in_order_after_the_window(stays, home, 
     wait_for(lambda: lines(tmp_path / "left") == lines(tmp_path / "entered"), timeout=60, what="its exit hook has run")
     wait_for(lambda: not list((home / "run").iterdir()), timeout=60, what="all of it is cleared up")
     assert_nothing_left(home)
+
+
+DRAINING = """
+    import os
+    import time
+
+    import greenroom
+
+    app = greenroom.App("lasting")
+
+
+    def note(name, x):
+        with open(f"MARKS/{name}", "a") as file:
+            file.write(f"{x}\\n")
+
+
+    @app.cls(scaledown_window=1)
+    @greenroom.concurrent(max_inputs=2)
+    class Worker:
+        @greenroom.method()
+        def wait_for(self, name):
+            note("ran", f"{name}={os.environ['GREENROOM_CONTAINER_ID']}")
+            while not os.path.exists(f"MARKS/{name}"):
+                time.sleep(0.01)
+            return name
+
+        @greenroom.exit()
+        def end(self):
+            note("left", os.environ["GREENROOM_CONTAINER_ID"])
+"""
+
+
+def test_one_that_is_let_go_while_it_is_busy_goes_on_to_its_end(stays, tmp_path):
+    text = DRAINING.replace("MARKS", str(tmp_path))
+    assert run("deploy", str(write(tmp_path, text, "program.py"))).returncode == 0
+    calls = {name: Caller(f"print(Worker().wait_for.remote({name!r}))") for name in "abcd"}
+    wait_for(lambda: len(lines(tmp_path / "ran")) == 4, what="all run")
+    where = dict(line.split("=") for line in lines(tmp_path / "ran"))
+    assert len(set(where.values())) == 2
+    stay = {container: name for name, container in where.items()}  # one of each
+    for name in set("abcd") - set(stay.values()):
+        (tmp_path / name).touch()
+        assert calls[name].output() == name
+
+    def states():
+        return {record["id"]: record["state"] for record in json.loads(run("container", "list", "--json").stdout)}
+
+    wait_for(lambda: sorted(states().values()) == ["DRAINING", "RUNNING"], what="one is let go: fewer are enough")
+    before = states()
+    kill(stays)
+    stays.start()
+    assert states() == before
+    (draining,) = [container for container, state in before.items() if state == "DRAINING"]
+    (tmp_path / "e").touch()
+    assert Caller("print(Worker().wait_for.remote('e'))").output() == "e"
+    assert draining not in lines(tmp_path / "ran")[-1]
+    (tmp_path / stay[draining]).touch()
+    assert calls[stay[draining]].output() == stay[draining]
+    wait_for(lambda: draining in lines(tmp_path / "left"), what="its exit hook has run")
+    for name in stay.values():
+        (tmp_path / name).touch()
+        if name != stay[draining]:
+            assert calls[name].output() == name
+    assert len(lines(tmp_path / "ran")) == 5
+
+
+def test_somebody_removes_the_directory_of_a_server_that_was_killed(stays, home, tmp_path):
+    remote = Caller("print(Worker().wait_for.remote('a'))")
+    wait_for(lambda: lines(tmp_path / "ran") == ["a"], what="it runs")
+    remote.process.kill()
+    remote.process.communicate()
+    kill(stays)
+    shutil.rmtree(home / "run")
+    assert_nothing_left(home, timeout=90)
+    assert lines(tmp_path / "left") == lines(tmp_path / "entered")

@@ -38,7 +38,7 @@ NOBODY = {
     "AddCredit", "Adopt", "Begin", "ContainerChanged", "ContainerEnded", "ContainerLog", "ContainerStarted", "Done", "DropImage",
     "Failed", "ImageLog", "ImageMade", "ImageStep", "Interrupt", "Kept", "Log", "MakeImage", "Notice", "Outputs", "Refused", "Requested",
     "Printed", "Resume", "Revoke", "Run", "SignalContainer", "StartContainer", "Stop", "Values", "WebIn", "Welcome", "WorkerReady",
-    "HoldOutput", "LeaveOutput",
+    "HoldOutput", "LeaveOutput", "Settled",
     "Hello",  # once, as the first
     "Piece",  # a part of what another machine says, and no word of its own
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from greenroom.agent.boundary import RETRY, Task, keep_to_this_process
 from greenroom.model.errors import ConnectionError, ProtocolError
 from greenroom.wire.connection import BlockingConnection
-from greenroom.wire.messages import AddCredit, Interrupt, Returned, Revoke, Stuck
+from greenroom.wire.messages import AddCredit, Interrupt, Returned, Revoke, Stop, Stuck
 
 if TYPE_CHECKING:
     from greenroom.agent.serve import Agent
@@ -133,6 +133,8 @@ class Control(threading.Thread):
             self._agent.add_credit(message.seq, message.more)
         elif self._kept_type is not None and isinstance(message, self._kept_type):
             self._agent.kept(message.seqs)
+        elif isinstance(message, Stop):
+            self._agent.to_drain = True
 
     def _say(self, message: Returned | Stuck) -> None:
         if self._connection is not None:
@@ -147,7 +149,7 @@ class Control(threading.Thread):
             return
         from greenroom.agent.returning import PASSING, Return
 
-        self._connection = None
+        self._connection, self._agent.away = None, True
         connection.close()
         for seq in self._agent.running_of(PASSING):  # nobody will take these any more
             self.interrupt(seq)

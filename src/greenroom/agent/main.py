@@ -59,7 +59,8 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
     enter_container(
         Inside(begin.container_id, begin.app_id, begin.socket, begin.token, main_module, begin.reconnect > 0)
     )
-    agent = _agent_for(spec)(begin, spec, data, Ledger(ledger_fd), supervisor_fd)
+    ledger = _lasting(ledger_fd) if begin.reconnect else Ledger(ledger_fd)
+    agent = _agent_for(spec)(begin, spec, data, ledger, supervisor_fd)
     agent.control = Control(agent, control, supervisor_fd)
     agent.main_thread.install()
     keep_to_this_process(data.sock, control.sock)
@@ -78,6 +79,13 @@ def _agent_for(spec: FunctionSpec) -> type[Agent]:
     from greenroom.agent.serve_batched import BatchAgent
 
     return BatchAgent
+
+
+def _lasting(fd: int) -> Ledger:
+    """Which few agents need."""
+    from greenroom.wire.lasting import Lasting
+
+    return Lasting(fd)
 
 
 def _hello(begin: Begin, channel: str) -> BlockingConnection:
@@ -156,6 +164,7 @@ def _serve(agent: Agent) -> None:
         from greenroom.agent.serve_serial import serve
     with contextlib.suppress(ConnectionError):  # the server has gone: on to the exit hooks
         serve(agent)
+    agent.tell_all()
 
 
 def _exit(agent: Agent, service: Service | None) -> None:

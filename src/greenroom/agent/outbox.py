@@ -41,6 +41,8 @@ class Outbox:
         self._items: list[list[Any]] = []
         self._payloads: list[Payload] = []
         self._oldest = 0.0
+        self.lost = False
+        """Something could not be sent: its server has gone."""
 
     def put(self, seq: int, status: str, payload: Payload) -> None:
         """Keep a result until its batch leaves, which is at once unless more inputs are at hand."""
@@ -51,14 +53,14 @@ class Outbox:
                 self._oldest = time.monotonic()
             self._items.append([seq, status, ""])
             self._payloads.append(payload)
-            # It waits for others only where it outlives this process.
-            if (
+            waits = (
                 self._at_hand
                 and len(self._items) < BATCH
                 and status == Status.OK
                 and time.monotonic() - self._oldest < BATCH_TIME
-                and self._ledger.keep(seq, payload)
-            ):
+            )
+            # It waits for others only where it outlives this process.
+            if (waits or self._ledger.lasting) and self._ledger.keep(seq, payload, status) and waits:
                 return
             with contextlib.suppress(ConnectionError):  # whoever reads notices
                 self._flush()
@@ -69,6 +71,7 @@ class Outbox:
             for seq, status, payload in results:
                 if self._unkept is not None:
                     self._unkept.put(seq, status, payload)
+                    self._ledger.keep(seq, payload, status)
                 self._items.append([seq, status, ""])
                 self._payloads.append(payload)
                 if len(self._items) >= BATCH:
@@ -79,7 +82,7 @@ class Outbox:
     def held(self) -> Iterator[None]:
         """Nothing is sent meanwhile; what waits to be is among what is not kept, and sent as such."""
         with self._lock:
-            self._items, self._payloads = [], []
+            self._items, self._payloads, self.lost = [], [], False
             yield
 
     def flush_late(self) -> bool:
@@ -104,5 +107,9 @@ class Outbox:
         if self._items:
             items, payloads = self._items, self._payloads
             self._items, self._payloads = [], []
-            self.connection.send(Results(items, []), payloads)
+            try:
+                self.connection.send(Results(items, []), payloads)
+            except ConnectionError:
+                self.lost = True
+                raise
             self._ledger.clear()

@@ -11,6 +11,7 @@ from greenroom.model.errors import ConnectionError
 from greenroom.usercode.service import Service
 from greenroom.wire.begin import Begin
 from greenroom.wire.connection import BlockingConnection
+from greenroom.wire.ledger import Ledger
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from greenroom.wire.returning_messages import Returning
 
 
-def _make_unkept() -> "Unkept":
+def _make_unkept(ledger: Ledger) -> "Unkept":
     from greenroom.agent.returning import Unkept
+    from greenroom.wire.lasting import Lasting
 
-    return Unkept()
+    assert isinstance(ledger, Lasting)
+    return Unkept(ledger)
 
 
 class Reconnecting:
@@ -40,10 +43,16 @@ class Reconnecting:
     _returned_ahead: set[int]
     _cancelled_ahead: set[int]
 
-    def __init__(self, begin: Begin, data: BlockingConnection) -> None:
+    def __init__(self, begin: Begin, data: BlockingConnection, ledger: Ledger) -> None:
         self.data = data
-        self.unkept: Unkept | None = _make_unkept() if begin.reconnect else None
+        self.unkept: Unkept | None = _make_unkept(ledger) if begin.reconnect else None
         """Where it may outlive its server."""
+        self.to_drain = False
+        """The server has said that it is to end with what it runs, which the main thread may not have read yet."""
+        self.away = False
+        """Its server has gone, and it looks for the next one."""
+        self.leaving = False
+        """All that it had begun is over, and it runs its exit hooks, or is about to."""
         self._taking = data
         """The connection that what is taken comes from."""
         self._sealed = False
@@ -63,7 +72,7 @@ class Reconnecting:
     @property
     def may_return(self) -> bool:
         """Whether it goes on without its server, and looks for the next one."""
-        return self.unkept is not None and self.service is not None and self.startup is None and not self.stopping
+        return self.unkept is not None and self.service is not None and self.startup is None and not self.leaving
 
     def receive(self) -> tuple[Any, list[Payload]]:
         """The next message of the data connection, this server's or the next one's; raises ``ConnectionError``."""
@@ -98,7 +107,8 @@ class Reconnecting:
             self.unkept.forget([item.seq for item in self._drop_waiting()])
             self._returned_ahead.clear()
             self._cancelled_ahead.clear()
-            return Returning(list(self.unkept.given.values()), self._highest_seq + 1)
+            stopping = self.stopping or self.to_drain
+            return Returning(list(self.unkept.given.values()), self._highest_seq + 1, stopping)
 
     def go_on_with(self, data: BlockingConnection) -> None:
         """That server has taken it back; raises ``ConnectionError``."""
@@ -107,10 +117,22 @@ class Reconnecting:
             self.unkept.tell_results(data)
             self.outbox.connection = data
         with self._lock:
-            self.data, self._sealed = data, False
+            self.data, self._sealed, self.away = data, False, False
         keep_to_this_process(data.sock)
         self.tell_supervisor("stay\n")
         self.connection_changed()
+
+    def tell_all(self) -> None:
+        """It is to end, and nothing runs any more: wait until what has ended is told, to this server or to the next one."""
+        if self.unkept is not None:
+            with self._changed:
+                self._changed.wait_for(self._all_told)
+        self.leaving = True
+
+    def _all_told(self) -> bool:
+        assert self.unkept is not None
+        told = not self.away and not self.outbox.lost
+        return told or not self.unkept.given or self.control.abandoned
 
     def kept(self, seqs: list[int]) -> None:
         """These results are safe."""

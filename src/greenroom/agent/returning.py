@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import AuthError, ConnectionError, ProtocolError
 from greenroom.wire.connection import BlockingConnection, connect
+from greenroom.wire.lasting import Lasting
 from greenroom.wire.messages import PROTOCOL_VERSION, Hello, Results, Welcome
 from greenroom.wire.payload import Payload
 from greenroom.wire.returning_messages import Resume
@@ -31,17 +32,22 @@ Told = Callable[[BlockingConnection | None], None]
 
 
 class Unkept:
-    """What the server has given this container, until it says that the result is safe."""
+    """What the server has given this container, until it says that the result is safe; ``ledger`` says it when this process
+    has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Lasting) -> None:
         self.given: dict[int, list[Any]] = {}
         """Of each input: number, call, index, method and shape."""
         self.results: dict[int, tuple[str, Payload]] = {}
+        self._ledger = ledger
+        self._lock = threading.Lock()
 
     def take(self, items: list[list[Any]]) -> None:
         """Inputs have come."""
-        for item in items:
-            self.given[item[0]] = item
+        with self._lock:
+            for item in items:
+                self.given[item[0]] = item
+            self._ledger.given(items, self.given, self.results)
 
     def put(self, seq: int, status: str, payload: Payload) -> None:
         """An input has ended."""
@@ -50,9 +56,11 @@ class Unkept:
 
     def forget(self, seqs: list[int]) -> None:
         """They are safe, or somebody else's."""
-        for seq in seqs:
-            self.given.pop(seq, None)
-            self.results.pop(seq, None)
+        with self._lock:
+            for seq in seqs:
+                self.given.pop(seq, None)
+                self.results.pop(seq, None)
+            self._ledger.safe(seqs, self.given, self.results)
 
     def tell_results(self, connection: BlockingConnection) -> None:
         """Say them to another server; raises ``ConnectionError``."""

@@ -76,7 +76,7 @@ class Agent(Reconnecting):
         self.pending: deque[Item] = deque()
         """Inputs that have arrived and not begun."""
         self._ledger = ledger
-        super().__init__(begin, data)
+        super().__init__(begin, data, ledger)
         self.outbox = Outbox(data, ledger, self.pending, self.unkept)
         self.running: dict[int, Item] = {}
         """Inputs that have begun, and whose results have not left."""

@@ -41,6 +41,8 @@ class Batch(Item):
 class BatchAgent(Agent):
     """An agent whose inputs are batches."""
 
+    _begun = -1
+    """The highest number of an input that has."""
     _batch: Batch | None = None
     """What runs."""
     _parts: tuple[Item, ...] = ()
@@ -76,6 +78,8 @@ class BatchAgent(Agent):
                 if members:
                     known = {item.seq: batch.known[item.seq] for item in members if item.seq in batch.known}
                     self._batch = Batch(members, known)
+                    self._begun = max(self._begun, *(item.seq for item in members))
+                    self._ledger.begin(self._begun)
                     self.running.update((item.seq, item) for item in members)
             self.outbox.put_all((item.seq, Status.CANCELLED, b"") for item in cancelled)
             if members:

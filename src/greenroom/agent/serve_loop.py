@@ -47,6 +47,7 @@ class _LoopServer:
             else:
                 self._serve_one_by_one()
         finally:
+            self._agent.when_changed(lambda: None)
             self._loop.remove_reader(self._data.sock)
         if self._lost is not None:
             raise self._lost

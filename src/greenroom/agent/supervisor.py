@@ -200,6 +200,8 @@ class _Supervisor:
 
         containers = os.path.dirname(self._directory)
         run = os.path.dirname(containers)
+        if not self._ending and os.path.exists(os.path.join(self._directory, "ledger")):
+            return  # the next server's worker asks what the agent was at when it died
         try:
             lock = os.open(os.path.join(run, "lock"), os.O_RDONLY | os.O_CLOEXEC)
             # Shared: several supervisors may be at this at once. The server's own lock is exclusive.
@@ -211,6 +213,8 @@ class _Supervisor:
             os.rmdir(containers)
         except OSError:
             return  # the last one removes the rest
+        if os.path.isdir(ended := os.path.join(run, "ended")) and os.listdir(ended):
+            return  # of these too
         shutil.rmtree(run, ignore_errors=True)
 
 

@@ -37,6 +37,9 @@ class Keeper(Protocol):
     def cancelled(self, call: "Call") -> None:
         """It was."""
 
+    def tried(self, item: "Input") -> None:
+        """An attempt of it has failed, and there will be another."""
+
 
 class Before(Protocol):
     """What containers that outlived their server say of a call whose caller has not come back: see ``returning.py``."""

@@ -91,6 +91,8 @@ class Calls:
             known = call.before.take(index) if call.before is not None else None
             item = known if isinstance(known, Input) else Input(call, index, payload)
             item.call, item.payload, call.inputs[index] = call, payload, item
+            if known is item and item.state is S.QUEUED:
+                known = None  # it ran, and is to run again
             call.added += 1
             call.next_index = index + 1
             if call.allowance is not None:
@@ -267,12 +269,14 @@ class Calls:
         item.started_at = None
         retries = item.call.pool.function.spec.retries
         if not item.is_whole and item.attempt <= retries.max_retries:
-            item.call.inputs.pop(item.index, None)  # its caller, once he is back, says it again
+            item.state = next_state(item.state, E.RETRY)  # its caller, once he is back, says it again
             return
         if item.call.cancelled or item.attempt > retries.max_retries or item.yielded:
             self._end(item, event, status, detail, payload)
             return
         item.state = next_state(item.state, E.RETRY)
+        if item.call.keeper is not None:
+            item.call.keeper.tried(item)
 
         def again() -> None:
             if item.state is S.QUEUED:

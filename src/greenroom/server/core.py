@@ -254,13 +254,14 @@ class Server:
                 self.lifecycle.stop(
                     container, reason, cancel=not drain, requeue=app.replaced or self._ending is not None
                 )
-        self._maybe_stopped(app)
+        self.maybe_stopped(app)
 
     def containers_of(self, app: App) -> list[Container]:
         """Those of it that live."""
         return [c for c in self.lifecycle.containers.live() if c.pool.function.app is app]
 
-    def _maybe_stopped(self, app: App) -> None:
+    def maybe_stopped(self, app: App) -> None:
+        """Forget an app that is to stop, once no container of it is left."""
         if app.stopping is None or app.id not in self.apps or self.containers_of(app):
             return
         del self.apps[app.id]
@@ -313,6 +314,11 @@ class Server:
         self._stopping.setdefault(container.id, []).append(request)
         self.lifecycle.stop(container, "stopped by `greenroom container stop`", cancel=True)
 
+    def settled(self, container_id: str) -> None:
+        """What followed from the end of a container is safe, whatever becomes of this server."""
+        if self._worker is not None:
+            self._worker.settled(container_id)
+
     def _container_ended(self, container: Container) -> None:
         self.lifecycle.containers.forget(container)
         self.app_logs.ended(container)
@@ -326,7 +332,7 @@ class Server:
         app = container.pool.function.app
         for error in container.errors:
             app.tell(Notice(f"{container.pool.function.spec.name}: exit hook failed: {error}"))
-        self._maybe_stopped(app)
+        self.maybe_stopped(app)
 
     def _image_settled(self, image_id: str, error: str) -> None:
         """Containers may wait for it: for those of apps that had it, it was made again by another worker."""
@@ -374,6 +380,8 @@ class Server:
         stays, settings = self.store is not None, self.settings.environment()
         self.use_worker(*spawn_worker(str(self.home), str(self.run), self._lock, settings, stays=stays))
         assert self._worker is not None
+        if self.returns is not None and not self.returns.begun:
+            return  # it will be told with what the server before this one had
         placed = [c for c in self.lifecycle.containers.live() if c.state is not ContainerState.PENDING]
         self._worker.adopt(placed)
         for container in placed:
@@ -428,6 +436,8 @@ class Server:
         if self.store is not None:
             if self.durable is not None:
                 self.durable.flush()
+            if self.returns is not None:
+                self.returns.flush()
             self.store.close(self._clear)
         else:
             self._clear()

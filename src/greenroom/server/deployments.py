@@ -9,6 +9,7 @@ from greenroom.model import overrides
 from greenroom.model.errors import Error, ExecutionError, InvalidError
 from greenroom.model.ids import new_id
 from greenroom.server.deploying import Deploying
+from greenroom.server.draining import drain
 from greenroom.server.pools import Function, Pool
 from greenroom.server.variants import function_of, why_not
 from greenroom.server.variants import names_of as app_names
@@ -106,12 +107,12 @@ class Deployments:
             versions = done.result()
             left = len(versions)
             if not versions:
-                then()
+                then()  # then nothing that was replaced is left either
                 return
             for version in versions:  # all at once: a thousand ways there and back, one after another, take a second
                 app = self.begin(version.row.app_id, version.row.app, "rolling")
                 app.created_at, app.version = version.row.deployed_at, version.row.number
-                app.held = returns is not None and returns.expects(app)
+                app.held = returns is not None and returns.expects(app.id)
                 self.current[app.name] = app
                 fill(self._server, app, version, partial(filled, app))
 
@@ -125,7 +126,7 @@ class Deployments:
                 returns.expect(app)
                 self._unhold(app)
             if not left:
-                then()
+                drain(self._server, then)
 
         self._kept_by().read(all_kept, found)
 

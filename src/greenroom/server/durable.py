@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenroom.model.errors import ExecutionError
 from greenroom.server.allowance import COST
-from greenroom.server.call import Call, Receiver
+from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
@@ -227,7 +227,7 @@ class Durable:
 
         self._keeping.put(outputs, kept)
 
-    def when_kept(self, callback: Callable[[], None]) -> None:
+    def when_kept(self, callback: Callable[[], object]) -> None:
         """Called once all that ended in this turn of the loop is kept."""
 
         def kept(done: Future[None]) -> None:
@@ -255,6 +255,11 @@ class Durable:
         """It was."""
         self._write(call, lambda c: self._rows.cancel(c, call.id, call.cancelled))
         self._end_stored(call)
+
+    def tried(self, item: Input) -> None:
+        """An attempt of it has failed, and there will be another."""
+        attempt = self._rows.Attempt(item.call.id, item.index, item.attempt, item.losses)
+        self._write(item.call, lambda c: self._rows.note_attempt(c, [attempt]))
 
     def _end_stored(self, call: Call) -> None:
         """Those of its inputs that never came here end there; who collects it is sent them from there."""

@@ -112,6 +112,9 @@ class Lifecycle:
             return
         self.containers.change(container, E.ENTERED)
         container.pool.note_start(self._loop.time() - container.started_at)
+        self._serves(container)
+
+    def _serves(self, container: Container) -> None:
         self.place()
         container.pool.dispatch()
         container.pool.scale()
@@ -124,8 +127,8 @@ class Lifecycle:
         self.containers.change(container, E.PLACED, "the last server had it")
         container.arm(self.clock.call_later(seconds, late))
 
-    def came_back(self, container: Container) -> None:
-        """It has said what it runs."""
+    def came_back(self, container: Container, stopping: str = "") -> None:
+        """It has said what it runs. ``stopping``: why it is to end with that; ``""``: it isn't."""
         container.returning = False
         container.imported = True
         self.containers.change(container, E.ENTERED, "it outlived its server")
@@ -133,11 +136,9 @@ class Lifecycle:
             container.progress_at = self._loop.time()
             self.containers.change(container, E.INPUT_STARTED)
             self.watch_inputs(container)
-        self.place()
-        container.pool.dispatch()
-        container.pool.scale()
-        if not container.running:
-            container.pool.became_idle()
+        if stopping:
+            self.stop(container, stopping)
+        self._serves(container)
 
     def not_back(self, container: Container) -> None:
         """It ends by itself, or has."""
@@ -187,17 +188,14 @@ class Lifecycle:
             self.stop(container, "single use")
         self._maybe_done(container)
 
-    def settle(self, container: Container, begun: int, finished: list[int], payloads: list[Payload]) -> None:
+    def settle(self, container: Container, begun: int, finished: list[Result]) -> None:
         """Of a container that has ended: what it had finished without having said so, and which input it had begun last.
 
         Both were read from memory that the user's code may have written to: what can't be so is left out.
         """
-        returned = dict(zip(finished, payloads, strict=True))
-        results = [
-            (seq, Status.OK, returned[seq])
-            for seq, item in container.running.items()
-            if seq in returned and item.call.shape != "generator"
-        ]
+        returned = {seq: (status, payload) for seq, status, payload in finished if status in (Status.OK, Status.ERROR)}
+        ended = [seq for seq, item in container.running.items() if seq in returned and item.call.shape != "generator"]
+        results = [(seq, *returned[seq]) for seq in ended]
         if results:
             self.results(container, results)
         if begun >= 0 and container.pool.serial:
@@ -317,8 +315,10 @@ class Lifecycle:
             self._tell_to_stop(container)
             self._expect_end(container)
             return
-        if container.data is not None:
-            container.data.send(Stop(reason))
+        # On the other one it is heard while an input runs: should we die, the next server is told.
+        for connection in (container.data, container.control if container.outlives else None):
+            if connection is not None:
+                connection.send(Stop(reason))
         if before is S.IDLE:
             self._expect_end(container)
             return

@@ -4,8 +4,12 @@
 **When it has died** a container goes on for the reconnect window and looks for the next server. That has made a
 :class:`Container` of each that was kept, STARTING, and waits until all of them have said what they run, or have ended, or
 the window is over. Meanwhile whatever the last server may have handed out stays in hand: inputs that are kept, and calls
-that their callers send again. What a container says it runs is taken from there; the rest has not begun, or its container
-has died, and is run.
+that their callers send again. What a container says it runs is taken from there. What one had begun that has died is said by
+the worker, which reads its ledger (``worker/ledgers.py``): its results are taken, the rest has failed an attempt. What nobody
+had begun is run.
+
+**A container's end** is done with once what followed from it is safe: until then, who it is and its ledger are kept, and
+the next server hears of it as if it had died only then.
 
 A call that nobody kept and whose caller has not come back yet waits for him: see :class:`Orphan`.
 """
@@ -25,6 +29,7 @@ from greenroom.server.pools import Pool
 from greenroom.server.variants import function_of
 from greenroom.wire.payload import Payload, in_memory
 from greenroom.wire.returning_messages import Kept, Resume, Returning
+from greenroom.wire.status import Status
 
 if TYPE_CHECKING:
     from greenroom.server.apps import App
@@ -32,7 +37,9 @@ if TYPE_CHECKING:
     from greenroom.server.core import Server
     from greenroom.server.store.containers import ContainerRow
     from greenroom.server.store.database import Database
+    from greenroom.wire.messages import ContainerEnded
 
+TOLD = "it was told to, by the server before this one"
 SAY = 0.05
 """Seconds for which results that are safe gather until their containers are told."""
 LATE = 2.0
@@ -86,10 +93,16 @@ class Returns:
         self._by_hash: dict[str, Container] = {}
         self._missing: set[Container] = set()
         """Those that have not come back, nor ended."""
-        self._to_resume: list[tuple[Container, Returning]] = []
-        """Those that have come back before all that was kept was there."""
+        self._to_resume: list[Callable[[], None]] = []
+        """What is to be done with those that have come back, or died, before all that was kept was there."""
+        self._dead: set[Container] = set()
+        """Those that have died, and whose inputs are being looked for."""
+        self._ended: set[str] = set()
+        """Those that have ended, while what followed is not known to be safe."""
         self._ready = False
         """All that was kept is there."""
+        self.begun = False
+        """It is known whom the worker has to look after."""
         self._unsaid: dict[Container, list[int]] = {}
         self.orphans: dict[str, Orphan] = {}
         """By the call's id."""
@@ -119,14 +132,37 @@ class Returns:
     def ended(self, container: "Container") -> None:
         """It has."""
         self._unsaid.pop(container, None)
+        self._dead.discard(container)
         if container.outlives:
-            self._store.write(lambda c: self._rows.remove_containers(c, [container.id]), _unheard)
+            loop, container_id = self._server.loop, container.id
+            self._ended.add(container_id)
+            # A result that nobody keeps is safe when it has left; which it has by the time that containers are told so.
+            self._when_kept(lambda: loop.call_later(SAY, self._forget, container_id))
         self._settled(container)
+
+    def _when_kept(self, callback: Callable[[], object]) -> None:
+        if (durable := self._server.durable) is not None:
+            durable.when_kept(callback)
+
+    def _forget(self, container_id: str) -> None:
+        """Nobody has to know any more that it was there."""
+
+        def forgotten(done: "Future[None]") -> None:
+            if done.exception() is None:
+                self._server.settled(container_id)
+
+        if container_id in self._ended:
+            self._ended.discard(container_id)
+            self._store.write(lambda c: self._rows.remove_containers(c, [container_id]), forgotten)
+
+    def flush(self) -> None:
+        """The store is about to be closed, and has been given all that followed."""
+        for container_id in list(self._ended):
+            self._forget(container_id)
 
     def came(self, container: "Container", seqs: list[int]) -> None:
         """Results of it have come, and what has to be kept of them will be by the end of this turn's commit."""
-        if (durable := self._server.durable) is not None:
-            durable.when_kept(lambda: self._safe(container, seqs))
+        self._when_kept(lambda: self._safe(container, seqs))
 
     def _safe(self, container: "Container", seqs: list[int]) -> None:
         if not self._unsaid:
@@ -157,9 +193,14 @@ class Returns:
 
         self._store.read(self._rows.all_containers, found)
 
-    def expects(self, app: "App") -> bool:
+    def expects(self, app_id: str) -> bool:
         """Whether containers of that app may come back."""
-        return app.id in self._left
+        return app_id in self._left
+
+    @property
+    def unclaimed(self) -> list[str]:
+        """Ids of apps whose containers may come back, and that are not defined."""
+        return [app_id for app_id in self._left if app_id]
 
     def expect(self, app: "App") -> None:
         """It is defined: have a container for each that may come back."""
@@ -184,14 +225,15 @@ class Returns:
         self._left.clear()
         self._store.write(lambda c: self._rows.remove_containers(c, gone), _unheard)
         self._server.lifecycle.calls.hold()
+        self.begun = True
         return list(self._missing)
 
     def restored(self) -> None:
         """All calls that were kept are there."""
         self._ready = True
         waiting, self._to_resume = self._to_resume, []
-        for container, message in waiting:
-            self._resume(container, message)
+        for resume in waiting:
+            resume()
         self._maybe_met()
 
     # ---- coming back ----
@@ -209,13 +251,16 @@ class Returns:
         if container not in self._missing or container.state is not ContainerState.ENTERING:
             raise ProtocolError("it comes back, and was not away")
         check(container, message)
-        if self._ready:
-            self._resume(container, message)
-        else:
-            self._to_resume.append((container, message))
+        self._when_here(message, lambda: self._take_back(container, message))
 
-    def _resume(self, container: "Container", message: Returning) -> None:
-        """Its inputs, where they are not here yet, are fetched; then it goes on."""
+    def _when_here(self, message: Returning, then: Callable[[], None]) -> None:
+        """``then`` is called once the inputs that a container speaks of are here, as far as they were kept."""
+        if self._ready:
+            self._fetch(message, then)
+        else:
+            self._to_resume.append(lambda: self._fetch(message, then))
+
+    def _fetch(self, message: Returning, then: Callable[[], None]) -> None:
         durable, by_id = self._server.durable, self._server.lifecycle.calls.by_id
         last: dict[Call, int] = {}
         for _, call_id, index, _, _ in message.items:
@@ -228,27 +273,57 @@ class Returns:
             nonlocal left
             left -= 1
             if not left:
-                self._take_back(container, message)
+                then()
 
         if not last or durable is None:
-            self._take_back(container, message)
+            then()
+            return
         for call, index in last.items():
-            assert durable is not None
             durable.load_until(call, index, loaded)
 
     def _take_back(self, container: "Container", message: Returning) -> None:
         if container.state is not ContainerState.ENTERING or container.data is None:
             return  # it has gone meanwhile, or is to
-        calls = self._server.lifecycle.calls
+        self._claim(container, message)
+        container.outlives = True
+        container.data.send(Resume())
+        app = container.pool.function.app
+        stopping = f"another version of {app.name} was deployed" if app.replaced else TOLD if message.stopping else ""
+        self._server.lifecycle.came_back(container, stopping)
+        self._settled(container)
+
+    def _claim(self, container: "Container", message: Returning) -> None:
+        """What it has is its own from now on."""
         container.next_seq = message.next_seq
         for seq, call_id, index, method, shape in message.items:
             item = self._input(container, call_id, index, method, shape)
-            if item is None or not calls.claim(item, container, seq):
+            same = item is not None and in_memory(item.call.pool.binding) == in_memory(container.pool.binding)
+            if item is None or not same or not self._server.lifecycle.calls.claim(item, container, seq):
                 container.let_go.add(seq)
-        container.outlives = True
-        container.data.send(Resume())
-        self._server.lifecycle.came_back(container)
-        self._settled(container)
+
+    def died(self, container: "Container", message: "ContainerEnded", payloads: list[Payload]) -> None:
+        """It has ended, and its worker says what it had begun and finished."""
+        if container in self._dead:
+            return
+        self._dead.add(container)
+        had = Returning(message.items, 1 + max((_number(item) for item in message.items), default=-1))
+        try:
+            check(container, had)
+        except ProtocolError:  # user code may have written there
+            had = Returning([], 0)
+        lifecycle = self._server.lifecycle
+
+        def here() -> None:
+            if container in self._missing and container.live:
+                self._claim(container, had)
+            finished = list(zip(message.finished, message.statuses, payloads, strict=True))
+            lifecycle.settle(container, -1, finished)
+            if not message.reason:  # it ended in order, for want of a server: what it broke off has cost nothing
+                stopped = [seq for seq, status, _ in finished if status == Status.CANCELLED]
+                lifecycle.calls.requeue([container.running.pop(seq) for seq in stopped if seq in container.running])
+            lifecycle.gone(container, message.reason, message.started)
+
+        self._when_here(had, here)
 
     def _input(self, container: "Container", call_id: str, index: int, method: str, shape: str) -> Input | None:
         """What it runs, of a call that was kept or whose caller has come back; else of one that waits for its caller."""
@@ -302,6 +377,10 @@ def check(container: "Container", message: Returning) -> None:
         if method not in methods or shape not in _SHAPES:
             raise ProtocolError(f"it has an input of {method[:40]!r}, a {shape[:40]!r} call")
         seen.add(seq)
+
+
+def _number(item: Any) -> int:
+    return item[0] if type(item) is list and item and type(item[0]) is int else -1
 
 
 def _hash(token: str) -> str:

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ProtocolError
 from greenroom.server.containers import Container
+from greenroom.server.lifecycle import Result
 from greenroom.server.messages import Handler, only_payload
 from greenroom.server.slow_readers import SlowReaders
 from greenroom.wire import image_messages as im
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
 from greenroom.wire.payload import Payload, in_memory
+from greenroom.wire.returning_messages import Settled
 
 if TYPE_CHECKING:
     from greenroom.server.core import Server
@@ -77,6 +79,10 @@ class WorkerPeer:
         """Take over what the worker before this one left. ``patience``: seconds that others have to end by themselves."""
         self.connection.send(m.Adopt([[c.id, c.log_bytes] for c in containers], patience))
 
+    def settled(self, container_id: str) -> None:
+        """What followed from the end of a container is safe."""
+        self.connection.send(Settled(container_id))
+
     # ---- what it says ----
 
     def _on_message(self, message: Any, payloads: list[Payload]) -> None:
@@ -123,12 +129,22 @@ class WorkerPeer:
             self._slow_readers.mind(app, lambda: [message.image_id])
 
     def _ended(self, message: m.ContainerEnded, payloads: list[Payload]) -> None:
-        if len(message.finished) != len(payloads):
+        if not len(message.finished) == len(message.statuses) == len(payloads):
             raise ProtocolError(f"{len(message.finished)} inputs had finished, with {len(payloads)} results")
         if (container := self._container(message.container_id)) is not None:
             # What it still said may wait behind what the worker says: its connections are not the worker's.
             for connection in (container.data, container.control):
                 if connection is not None:
                     connection.drain()
-            self._server.lifecycle.settle(container, message.begun, message.finished, payloads)
+            if self._server.returns is not None and container.returning:
+                self._server.returns.died(container, message, payloads)
+                return
+            self._server.lifecycle.settle(container, message.begun, results_of(message, payloads))
             self._server.lifecycle.gone(container, message.reason, message.started)
+        else:
+            self.settled(message.container_id)
+
+
+def results_of(message: m.ContainerEnded, payloads: list[Payload]) -> list[Result]:
+    """What a container had finished, by its ledger."""
+    return list(zip(message.finished, message.statuses, payloads, strict=True))

@@ -11,6 +11,7 @@ import struct
 from typing import NamedTuple
 
 from greenroom.wire.payload import Payload
+from greenroom.wire.status import Status
 
 SIZE = 256 * 1024
 _HEAD = struct.Struct("<qI")  # the sequence number begun last (-1: none), bytes of records
@@ -60,6 +61,9 @@ class Ledger:
     Without one (``fd`` -1: nobody outside shares memory with this process) nothing is kept.
     """
 
+    lasting = False
+    """Results are to be kept beyond :meth:`clear`, whatever their status."""
+
     def __init__(self, fd: int) -> None:
         self._shared = fd >= 0
         self._memory = mmap.mmap(fd, SIZE)  # of -1: memory of this process alone
@@ -72,7 +76,7 @@ class Ledger:
         """That input runs from now on."""
         _BEGUN.pack_into(self._memory, 0, seq)
 
-    def keep(self, seq: int, payload: Payload) -> bool:
+    def keep(self, seq: int, payload: Payload, status: str = Status.OK) -> bool:
         """Keep the result of an input that returned, until :meth:`clear`; False when there is no room for it here."""
         if type(payload) is not bytes or not self._shared:
             return False

@@ -340,7 +340,9 @@ class ContainerEnded(NamedTuple):
 
     ``reason`` is ``""`` for an orderly end, else what killed it, such as ``killed by signal 11`` or ``exit status 3``.
     ``started``: whether its sandbox ever ran. ``begun``: the input that it began last; -1: none, or nobody knows.
-    ``finished``: those that had returned and whose results it had not sent, a payload each.
+    ``finished``: those that had ended and whose results it had not sent, a payload each, and in ``statuses`` how.
+    ``items``: of one that may have outlived its server, ``[[seq, call_id, index, method, shape], …]``: what it had begun and
+    nobody had said to be safe.
     """
 
     container_id: str
@@ -349,6 +351,8 @@ class ContainerEnded(NamedTuple):
     begun: int = -1
     finished: list[int] = []
     sizes: list[int] = []
+    statuses: list[str] = []
+    items: list[list[Any]] = []
 
 
 # ---- server ↔ agent ----

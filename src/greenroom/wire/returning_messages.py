@@ -11,11 +11,12 @@ class Returning(NamedTuple):
 
     ``items`` is ``[[seq, call_id, index, method, shape], …]``: what runs, and what has ended without the last server having
     said ``Kept``; the results of those follow. What had not begun is given back, and not among them.
-    ``next_seq``: past every number that it has seen.
+    ``next_seq``: past every number that it has seen. ``stopping``: it was told to end with what it runs.
     """
 
     items: list[list[Any]]
     next_seq: int
+    stopping: bool = False
 
 
 @message
@@ -28,6 +29,13 @@ class Kept(NamedTuple):
     """To a container: these results are safe, whatever becomes of this server."""
 
     seqs: list[int]
+
+
+@message
+class Settled(NamedTuple):
+    """To the worker: what followed from the end of that container is safe, and nobody will ask for it again."""
+
+    container_id: str
 
 
 @message

@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from greenroom.wire.lasting import Left
+from greenroom.worker.ledgers import ContainerLedger
 from greenroom.worker.output import Output
 from greenroom.worker.sandbox.base import Sandbox
 from greenroom.worker.scratch import Scratch
@@ -24,8 +26,9 @@ class Held:
         self.scratch = scratch
         self.output = output
         self.sandbox: Sandbox | None = None
-        self.ledger = -1
-        """Descriptor of what its agent has begun and finished."""
+        self.ledger = ContainerLedger(scratch.directory)
+        self.left = Left()
+        """What that says, once all is given back."""
         self._acquired: list[Resource] = []
 
     def acquire(self, resource: Resource) -> None:
@@ -37,6 +40,7 @@ class Held:
         """Directory and sandbox are of the worker before this one; whatever comes of this, they are held."""
         self.sandbox = sandbox
         self._acquired = [self.scratch, sandbox]
+        self.ledger.adopt()
         sandbox.adopt()
 
     @property
@@ -56,4 +60,5 @@ class Held:
                 self._acquired.pop().release()
             except Exception as error:  # noqa: BLE001 - the others are to be given back all the same
                 errors.append(error)
+        self.left = self.ledger.take()
         return errors

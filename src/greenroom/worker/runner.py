@@ -10,12 +10,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from greenroom.wire.ledger import Entries, read_ledger
-from greenroom.wire.messages import ContainerEnded, ContainerLog, ContainerStarted, StartContainer
+from greenroom.wire.lasting import End, Left
+from greenroom.wire.messages import ContainerLog, ContainerStarted, StartContainer
 from greenroom.wire.payload import Payload
 from greenroom.worker.ending import Known, reason
 from greenroom.worker.guard import guarded, own_error
 from greenroom.worker.held import Held
+from greenroom.worker.ledgers import ended
 from greenroom.worker.output import Output
 from greenroom.worker.place import SLACK, Place, backstop
 from greenroom.worker.processes import kill
@@ -31,7 +32,8 @@ AGAIN = 0.02
 class Runner:
     """Starts one container, waits for its end, clears up."""
 
-    def __init__(self, place: Place, container_id: str, log_offset: int = 0) -> None:
+    def __init__(self, place: Place, container_id: str, log_offset: int = 0, *, told: bool = False) -> None:
+        """``told``: its end has been; what is left of it is to be cleared up."""
         self.container_id = container_id
         self._place = place
         self._loop = asyncio.get_running_loop()
@@ -60,6 +62,7 @@ class Runner:
         """Errors of our own."""
         self._over = False
         self._told = False
+        self._told_before = told
 
     # ---- beginning ----
 
@@ -172,9 +175,11 @@ class Runner:
             self._unwatch()
         if self._held.has_output:
             self._held.output.release()
-        if self._held.ledger >= 0:
-            os.close(self._held.ledger)
-            self._held.ledger = -1
+        self._held.ledger.close()
+
+    def left(self) -> list[int]:
+        """Its processes, of which some may still end by themselves; raises OSError."""
+        return self._held.processes()
 
     # ---- living ----
 
@@ -328,7 +333,7 @@ class Runner:
         if self._broken == 1:
             self._killed = line if self._started else f"could not start: {line}"
         if self._over or self._broken > 2:
-            self._tell(self._killed, self._started, Entries(-1, []))
+            self._tell(self._killed, self._started, Left())
         elif self._broken == 2:
             self._release(self._killed, self._started)
         else:
@@ -376,6 +381,7 @@ class Runner:
                 timer.cancel()
         if self._unwatch is not None:
             self._unwatch()
+        self._held.ledger.set_aside(reason, started)
         released = self._loop.run_in_executor(None, self._held.release)
         released.add_done_callback(lambda done: self._released(done, reason, started))
 
@@ -383,19 +389,11 @@ class Runner:
     def _released(self, done: "asyncio.Future[list[Exception]]", reason: str, started: bool) -> None:
         for error in done.result():  # what could not be removed is swept later; that it has ended is true
             print(f"greenroom worker: {self.container_id} left something: {error!r}", file=sys.stderr, flush=True)
-        entries = Entries(-1, [])
-        ledger, self._held.ledger = self._held.ledger, -1
-        if ledger >= 0:
-            entries = read_ledger(ledger)
-            os.close(ledger)
-        self._tell(reason, started, entries)
+        self._tell(reason, started, self._held.left)
 
-    def _tell(self, reason: str, started: bool, entries: Entries) -> None:
+    def _tell(self, reason: str, started: bool, left: Left) -> None:
         """It has ended: the last that is said of it, once."""
-        finished = [seq for seq, _ in entries.results]
-        self._place.send(
-            ContainerEnded(self.container_id, reason, started, entries.begun, finished, []),
-            [payload for _, payload in entries.results],
-        )
+        if not self._told_before:
+            self._place.send(*ended(self.container_id, End(reason, started), left))
         self._told = True
         self._place.ended(self)

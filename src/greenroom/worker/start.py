@@ -9,7 +9,6 @@ from greenroom.model.errors import ExecutionError
 from greenroom.model.image import MadeImage
 from greenroom.model.spec import Limits
 from greenroom.wire.begin import Begin, write_begin
-from greenroom.wire.ledger import make_ledger
 from greenroom.wire.messages import StartContainer
 from greenroom.wire.payload import INLINE_ONLY, Payload
 from greenroom.worker.guard import guarded
@@ -91,9 +90,9 @@ class Start:
             held.acquire(Holding(place.layers, image.layers, held.scratch.directory))
             held.sandbox = place.sandboxes.sandbox(self._what(code, image))
             held.acquire(held.sandbox)
-            held.ledger = make_ledger()
+            held.ledger.make(lasting=begin.reconnect > 0 and not place.sandboxes.inline_only)
             with _Open(write_begin(begin, self._payloads)) as begin_fd, _Open(held.scratch.open_notes()) as notes:
-                descriptors = Descriptors(begin_fd, held.ledger, notes, place.watch_fd)
+                descriptors = Descriptors(begin_fd, held.ledger.fd, notes, place.watch_fd)
                 held.sandbox.start(descriptors, self._outcome.started, self._outcome.failed)
         except (OSError, ValueError) as error:  # ValueError: a variable's name or value that no process can have
             self._outcome.refused(error)

@@ -75,6 +75,8 @@ class _Leftover:
                     return False
                 for pid in left:
                     kill(pid)
+            elif any(_age(ledger) < patience for ledger in [*run.glob("ended/*"), *run.glob("containers/*/ledger")]):
+                return False  # its next server may be on its way, and has to know of these
             return self._remove()
         except BlockingIOError:
             return False  # its server lives

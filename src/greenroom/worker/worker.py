@@ -18,12 +18,15 @@ from greenroom.wire.image_messages import DropImage, MakeImage
 from greenroom.wire.loop_connection import LoopConnection, Turn
 from greenroom.wire.output_messages import HoldOutput, LeaveOutput
 from greenroom.wire.payload import Payload
+from greenroom.wire.returning_messages import Settled
+from greenroom.worker import ledgers
 from greenroom.worker.bundle import Bundles
 from greenroom.worker.ending import LOST
 from greenroom.worker.images.builder import Builder
 from greenroom.worker.images.prune import prune
 from greenroom.worker.images.store import Layers
 from greenroom.worker.place import backstop
+from greenroom.worker.processes import kill
 from greenroom.worker.removal import remove_tree
 from greenroom.worker.runner import Runner
 from greenroom.worker.sandbox.base import Making, Sandboxes
@@ -75,6 +78,7 @@ class Worker:
             DropImage: self._drop_image,
             HoldOutput: self._hold_output,
             LeaveOutput: self._leave_output,
+            Settled: self._settled,
         }
         self.send(m.WorkerReady(self.sandboxes.name, self.sandboxes.lacks, self.sandboxes.keeps_limits,
                                 self.sandboxes.inline_only))  # fmt: skip
@@ -128,11 +132,15 @@ class Worker:
             runner.leave_output()
 
     def _adopt(self, message: m.Adopt, payloads: list[Payload]) -> None:
+        ledgers.forget_others(self.run, [container_id for container_id, _ in message.containers])
         for container_id, offset in message.containers:
-            runner = self._runners[container_id] = Runner(self, container_id, offset)
+            if (told := ledgers.told_before(self.run, container_id)) is not None:
+                self.send(*told)
+            runner = self._runners[container_id] = Runner(self, container_id, offset, told=told is not None)
             if not runner.adopt():
                 del self._runners[container_id]
-                self.send(m.ContainerEnded(container_id, LOST, False))
+                if told is None:
+                    self.send(m.ContainerEnded(container_id, LOST, False))
         for stray in self._find_strays():
             if message.patience and stray.container_id not in self._left_building:
                 stray.kill_after(message.patience)
@@ -152,6 +160,9 @@ class Worker:
                     if directory.name.startswith(f"{BUILD}-"):
                         self._left_building.add(directory.name)
         return found
+
+    def _settled(self, message: Settled, payloads: list[Payload]) -> None:
+        ledgers.settled(self.run, message.container_id)
 
     def _make_image(self, message: MakeImage, payloads: list[Payload]) -> None:
         self._builders[message.image_id] = Builder(self, message, payloads)
@@ -187,7 +198,7 @@ class Worker:
             return
         self._ending = True
         self._close_builders()
-        if self._lock >= 0 and any((self.run / "containers").glob("*")):
+        if self._lock >= 0 and any([*(self.run / "containers").glob("*"), *(self.run / "ended").glob("*")]):
             self._leave()
         else:
             self._abandon()
@@ -211,9 +222,12 @@ class Worker:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             theirs = os.stat(self.run / "lock").st_ino != os.fstat(self._lock).st_ino
-        except (BlockingIOError, FileNotFoundError):
+        except BlockingIOError:
             theirs = True
-        if theirs:  # somebody has it, or has cleared it up
+        except FileNotFoundError:
+            self._outlast()
+            return
+        if theirs:
             self._handed_over = True
             self._runners.clear()
             self._maybe_finish()
@@ -223,6 +237,23 @@ class Worker:
             return
         self._runners.clear()
         self._abandon()
+
+    def _outlast(self) -> None:
+        """Somebody has removed the run directory: no server can be found there, so containers end by themselves. Their control
+        groups are still ours to clear."""
+        try:
+            left = [pid for runner in self._runners.values() for pid in runner.left()]
+        except OSError:  # no descriptor is free, say: perhaps there will be
+            self._loop.call_later(LOOK, self._see_successor)
+            return
+        if left and self._loop.time() >= self._left_until + backstop(self.settings):
+            for pid in left:
+                kill(pid)
+        if left:
+            self._loop.call_later(LOOK, self._see_successor)
+            return
+        self._runners.clear()
+        self._maybe_finish()
 
     def _abandon(self) -> None:
         """No other server has come: containers end by themselves, and what they leave is cleared up."""

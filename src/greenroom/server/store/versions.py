@@ -137,6 +137,12 @@ def all_current(connection: sqlite3.Connection) -> list[VersionRow]:
     return [_version(row) for row in connection.execute("SELECT * FROM versions WHERE state = 'CURRENT' ORDER BY app")]
 
 
+def by_ids(connection: sqlite3.Connection, app_ids: Iterable[str]) -> list[VersionRow]:
+    """Those versions that are kept, the oldest first."""
+    found = [connection.execute("SELECT * FROM versions WHERE app_id = ?", (each,)).fetchone() for each in app_ids]
+    return sorted((_version(row) for row in found if row), key=lambda version: (version.app, version.number))
+
+
 def history(connection: sqlite3.Connection, app: str, limit: int = 100) -> list[VersionRow]:
     """An app's versions, the newest first."""
     rows = connection.execute("SELECT * FROM versions WHERE app = ? ORDER BY number DESC LIMIT ?", (app, limit))
