@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -40,9 +41,13 @@ PROGRAM = """
     class Work:
         @greenroom.method()
         def work(self, x):
-            note("ran", x)
-            time.sleep(x % 7 / 100)
-            return x * 3
+            try:
+                note("ran", x)
+                time.sleep(x % 7 / 100)
+                return x * 3
+            except BaseException:
+                note("stopped", x)  # in order: its worker was lost, or its supervisor
+                raise
 
         @greenroom.exit()
         def leave(self):
@@ -75,6 +80,22 @@ for line in sys.stdin:
 """
 
 
+class Run(NamedTuple):
+    """Of an input."""
+
+    supervisor: int
+    at: float
+
+
+def runs_in(path: Path) -> dict[str, list[Run]]:
+    """By input, the earliest first."""
+    found: dict[str, list[Run]] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        x, supervisor, at = line.split()
+        found.setdefault(x, []).append(Run(int(supervisor), float(at)))
+    return found
+
+
 def parent_of(pid: int) -> int:
     """An agent's supervisor."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
@@ -91,6 +112,12 @@ def test_no_acknowledged_call_is_lost(home, tmp_path, request):
     killed: dict[str, int] = {}
     gone: dict[int, float] = {}
     """When each container ended, or was told to, by its supervisor."""
+    died: dict[int, float] = {}
+    """When an agent was killed, by its supervisor."""
+    orphaned: dict[int, float] = {}
+    """When a supervisor was."""
+    workers: list[float] = []
+    """When a worker was."""
     with open(tmp_path / "acknowledged", "w") as output:
         spawner = subprocess.Popen([sys.executable, "-c", SPAWNER], stdout=output, env=environment())
         request.addfinalizer(spawner.kill)
@@ -102,9 +129,12 @@ def test_no_acknowledged_call_is_lost(home, tmp_path, request):
                 continue  # none is there just now
             with suppress(ProcessLookupError, FileNotFoundError):
                 pid = chance.choice(found)
-                if victim in ("supervisor", "agent"):
-                    gone[pid if victim == "supervisor" else parent_of(pid)] = time.time()
+                supervisor = pid if victim == "supervisor" else parent_of(pid) if victim == "agent" else 0
                 os.kill(pid, signal.SIGKILL)
+                if victim == "worker":
+                    workers.append(time.time())
+                elif supervisor:
+                    gone[supervisor] = (died if victim == "agent" else orphaned)[supervisor] = time.time()
             killed[victim] = killed.get(victim, 0) + 1
             if victim == "server":
                 stays.process.wait()
@@ -120,17 +150,25 @@ def test_no_acknowledged_call_is_lost(home, tmp_path, request):
     for line in (tmp_path / "left").read_text().splitlines() if (tmp_path / "left").exists() else ():
         supervisor, at = line.split()
         gone.setdefault(int(supervisor), float(at))
-    runs: dict[str, list[tuple[int, float]]] = {}
-    for line in (tmp_path / "ran").read_text().splitlines():
-        x, supervisor, at = line.split()
-        runs.setdefault(x, []).append((int(supervisor), float(at)))
+    runs, stops = runs_in(tmp_path / "ran"), runs_in(tmp_path / "stopped")
     again = [(first, then) for each in runs.values() for first, then in pairwise(each)]
+    stopped = {(x, stop.supervisor): stop.at for x, each in stops.items() for stop in each}
+    free = [(x, first, stopped.get((x, first.supervisor), 0.0)) for x, each in runs.items() for first in each[:-1]]
+    """Runs that another one followed, and when they were stopped, if they were."""
     print(
         f"seed {seed}: {len(found)} calls, killed {killed}; {len(right)} results, {len(others)} errors, "
-        f"{sum(map(len, runs.values()))} runs, {len(again)} of them second ones"
+        f"{sum(map(len, runs.values()))} runs, {len(again)} of them second ones, {len(stopped)} stopped in order"
     )
     # Nothing that a container ran is run again for as long as that container lives.
-    assert [(first, then) for first, then in again if gone.get(first[0], inf) > then[1] + ENDS] == []
+    assert [(first, then) for first, then in again if gone.get(first.supervisor, inf) > then.at + ENDS] == []
+    # What died with its container has cost its only attempt, whoever else had died: it is not run again. Nor is what was broken
+    # off since its supervisor had died, unless that may have been since a worker was lost.
+    assert [(x, run) for x, run, stop in free if run.supervisor in died and not stop] == []
+    assert [
+        (x, run)
+        for x, run, stop in free
+        if run.at < orphaned.get(run.supervisor, inf) < stop and not any(run.at - ENDS < at < stop for at in workers)
+    ] == []
     assert set(found) == {str(x) for x in range(CALLS)}
     assert set(others.values()) <= {"ContainerCrashed"}, others
     assert len(others) <= killed.get("agent", 0) + killed.get("supervisor", 0), others

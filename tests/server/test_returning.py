@@ -7,7 +7,7 @@ import pytest
 import greenroom
 from greenroom.model.errors import ProtocolError
 from greenroom.model.settings import Settings
-from greenroom.model.spec import MethodSpec
+from greenroom.model.spec import MethodSpec, RetrySpec
 from greenroom.server.calls import Calls
 from greenroom.server.returning import MOST, Orphan, check
 from greenroom.testing import Cluster, HeldClock
@@ -152,3 +152,31 @@ def test_an_end_with_an_error_is_told_as_such(calls):
     calls.add(call, 0, [b"a"])
     assert caller.got == {("fc-1", 0): Status.ERROR}
     assert call.done
+
+
+def test_an_attempt_that_failed_before_its_caller_came_back_counts(calls):
+    place = container()
+    place.pool.function.spec = place.pool.function.spec._replace(retries=RetrySpec(1, 0.0, 1.0, 1.0))
+    orphan = Orphan("fc-1", place.pool, "call", "unary")
+    assert calls.claim(orphan.add(0), place, 3)
+    calls.crashed([place.running.pop(3)], "killed by signal 9")
+    call, caller = begin(calls, place.pool, "unary", before=orphan)
+    calls.add(call, 0, [b"a"])
+    (item,) = place.pool.items
+    assert item.attempt == 1
+    calls.dispatched(item, place, 4)
+    item.started_at = 0.0
+    calls.crashed([item], "killed by signal 9")
+    assert caller.got == {("fc-1", 0): Status.CRASHED}
+
+
+def test_without_retries_its_caller_is_told_when_he_comes_back(calls):
+    place = container()
+    place.pool.function.spec = place.pool.function.spec._replace(retries=RetrySpec(0, 0.0, 1.0, 1.0))
+    orphan = Orphan("fc-1", place.pool, "call", "unary")
+    assert calls.claim(orphan.add(0), place, 3)
+    calls.crashed([place.running.pop(3)], "killed by signal 9")
+    call, caller = begin(calls, place.pool, "unary", before=orphan)
+    calls.add(call, 0, [b"a"])
+    assert caller.got == {("fc-1", 0): Status.CRASHED}
+    assert place.pool.items == []

@@ -150,16 +150,16 @@ class Pool:
             return
         if len(ready) > 1:
             ready.sort(key=_in_hand)
-            # A share each, so that one doesn't wait behind another's batch.
-            share = max(1, -(-len(self.queue) // len(ready)))
-        else:
-            share = len(self.queue)
+        # A share each, so that one doesn't wait behind another's batch.
+        share = max(1, -(-len(self.queue) // len(ready)))
         if not self.serial:
             self._peak.note(len(self.queue) + sum(map(_in_hand, ready)))
         for container in ready:
             room = self._room(container)
             if room > 0 and not self._hand_out(container, min(room, share)):
                 return
+        if not self.serial and any(self._room(container) > 0 for container in ready):
+            self.dispatch()  # others had room for less than their share
 
     def _dispatch_batches(self) -> None:
         """Hand batches to containers that have nothing to do, as far as they are full or have waited long enough."""
