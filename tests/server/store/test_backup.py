@@ -1,6 +1,7 @@
 """Copies that are taken while the database is written, and put back."""
 
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -163,3 +164,36 @@ def test_a_backup_that_can_not_be_made_leaves_the_one_of_before(store: Store, tm
     store.write(schedules.note_fired, "f", 1.0)
     back_up(store.path.parent, target)
     assert not [entry for entry in tmp_path.iterdir() if ".new-" in entry.name]
+
+
+def test_a_backup_takes_no_place_but_an_ordinary_files(store: Store, tmp_path: Path) -> None:
+    home = store.path.parent
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link, elsewhere = tmp_path / "link", tmp_path / "elsewhere"
+    link.symlink_to(store.path)
+    for target, why in (
+        (store.path, "is a file of the server's own"), (link, "is a file of the server's own"),
+        (home / "server.json", "is a file of the server's own"), (pipe, "is no regular file"),
+    ):  # fmt: skip
+        with pytest.raises(StoreError, match=why):
+            back_up(home, target)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert store.write(schedules.note_fired, "later", 2.0) is None
+    assert store.read(schedules.last_fired) == {"later": 2.0}, "the server's own is as it was"
+    link.unlink()
+    link.symlink_to(elsewhere)
+    back_up(home, link)
+    assert link.is_symlink()
+    assert elsewhere.is_file()
+
+
+def test_a_database_is_no_backup_of_itself(path: Path) -> None:
+    store = Store(path)
+    store.write(schedules.note_fired, "kept", 1.0)
+    store.close()
+    with pytest.raises(StoreError, match="is the database that a backup would take the place of"):
+        restore(path, path.parent)
+    again = Store(path)
+    assert again.read(schedules.last_fired) == {"kept": 1.0}
+    again.close()

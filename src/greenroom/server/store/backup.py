@@ -12,6 +12,8 @@ from greenroom.model.errors import StoreError
 from greenroom.server.store.file import NAME, check, connect, hold, release, sync_directory, words
 from greenroom.server.store.migrations import check_version
 
+OWN = ("client-tokens.json", "id-range", "server.json", "server.lock", "server.log", "tls.pem", "web-tokens.json")
+"""What else lies beside the database."""
 REPLACED = ".before-restore"
 """Ending of the name that a database has once a backup took its place."""
 
@@ -19,13 +21,17 @@ REPLACED = ".before-restore"
 def back_up(home: Path, target: Path) -> None:
     """Copy the database of a state directory, as it is at one moment, into the file ``target``, for this user alone.
 
-    Whoever uses it goes on meanwhile: another process may ask for the copy, or any thread but the loop's. ``target`` is
-    replaced once the copy is whole, checked and synced.
+    Whoever uses it goes on meanwhile: another process may ask for the copy, or any thread but the loop's. ``target``, or what it
+    is a link to, is replaced once the copy is whole, checked and synced.
 
     Raises:
-        StoreError: there is no database, or the copy can't be made.
+        StoreError: there is no database, the copy can't be made, or ``target`` is no file that may be replaced.
     """
-    path = home / NAME
+    path, target = home / NAME, _followed(target)
+    if target.parent == _followed(home) and (target.name.startswith(NAME) or target.name in OWN):
+        raise StoreError(f"{target} is a file of the server's own, which a backup must not replace: name another")
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise StoreError(f"{target} is no regular file, and would be replaced by one: name another")
     try:
         with _new_file(target) as temporary:
             _copy(path, temporary)
@@ -41,9 +47,11 @@ def restore(backup: Path, home: Path) -> None:
     At every moment there is the whole database of before, or the whole backup.
 
     Raises:
-        StoreError: a server uses the database; or the backup is damaged, of a newer version, or can't be copied.
+        StoreError: a server uses the database; or the backup is that database, damaged, of a newer version, or can't be copied.
     """
     path = home / NAME
+    if _followed(backup) == _followed(path):
+        raise StoreError(f"{backup} is the database that a backup would take the place of, and no backup")
     lock = hold(path)
     try:
         with _new_file(path) as temporary:
@@ -57,6 +65,11 @@ def restore(backup: Path, home: Path) -> None:
         raise StoreError(f"can't restore {backup}: {words(error)}") from None
     finally:
         release(lock)
+
+
+def _followed(path: Path) -> Path:
+    """Where links lead to; such as go round in circles lead nowhere."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager

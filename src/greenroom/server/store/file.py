@@ -79,7 +79,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection to a database that is there, for whichever thread uses it; transactions are the caller's."""
-    uri = f"file:{quote(str(path))}?mode=rw"
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
     try:
         for pragma in _PRAGMAS:
