@@ -3,6 +3,8 @@
 import json
 
 from greenroom.model import app_logs
+from greenroom.model.settings import Settings
+from greenroom.testing import Cluster
 
 
 def test_files_are_bounded_and_the_oldest_goes(tmp_path, monkeypatch):
@@ -17,3 +19,29 @@ def test_files_are_bounded_and_the_oldest_goes(tmp_path, monkeypatch):
     assert numbers == list(range(200 - len(numbers), 200))
     assert all(path.stat().st_size < 1200 for path in files)
     assert len(list(file.parent.iterdir())) == len(files)
+
+
+def test_what_was_cut_off_ends_there(tmp_path):
+    app_logs.append(tmp_path, "a", b'{"number": 1}\n')
+    with open(app_logs.file_of(tmp_path, "a"), "ab") as file:
+        file.write(b'{"number": 2, "te')  # all that the disk had room for
+    app_logs.append(tmp_path, "a", b'{"number": 3}\n{"number": 4}\n')
+    app_logs.append(tmp_path, "a", b'{"number": 5}\n')
+    lines = app_logs.file_of(tmp_path, "a").read_text().splitlines()
+    assert lines == ['{"number": 1}', '{"number": 2, "te', '{"number": 3}', '{"number": 4}', '{"number": 5}']
+
+
+def test_one_that_can_not_be_written_keeps_no_other_from_it():
+    with Cluster(settings=Settings(sandbox="process")) as cluster:
+        home = cluster.home
+        files = {app: app_logs.file_of(home, app) for app in ("first", "other")}
+        files["first"].mkdir(parents=True)
+
+        def printed(server):
+            server.app_logs._waiting = {app: [b'{"text": "said"}\n'] for app in files}
+            server.app_logs._write()
+
+        cluster.on_server(printed)
+        cluster.wait_until(files["other"].exists)
+        assert files["other"].read_text() == '{"text": "said"}\n'
+        cluster.wait_until(lambda: cluster.on_server(lambda server: server.peer_log._said.get("app logs")))

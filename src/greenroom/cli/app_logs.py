@@ -14,10 +14,11 @@ import click
 from greenroom.cli.image import seconds
 from greenroom.cli.logs import FAR_LOOK
 from greenroom.cli.namespace import namespace_option
-from greenroom.cli.servers import Answering, Conversation, chosen_far
+from greenroom.cli.servers import Answering, Conversation, chosen_far, the_one_that_stays
 from greenroom.model.app_logs import file_of, older_than
 from greenroom.model.errors import NotFoundError
 from greenroom.model.settings import home_directory
+from greenroom.wire.deploy_messages import ListApps
 from greenroom.wire.far_messages import ReadAppLog
 
 LOOK = 0.1
@@ -37,7 +38,7 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
     """Print what the containers of a deployed app have printed, in the order in
     which it came; the latest 50 MB of an app are kept.
 
-    Exit status: 0; 1 nothing of that app is kept.
+    Exit status: 0; 1 nothing of that app is kept, nor does it run.
     """
     begin = time.time() - seconds(since) if since else 0.0
     try:
@@ -46,11 +47,15 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
         raise click.BadParameter(f"{grep!r} is no regular expression: {error}", param_hint="--grep") from None
     far = chosen_far()
     file = file_of(home_directory(), name)
-    if far is None and not follow and not file.exists() and not any(older.exists() for older in older_than(file)):
-        raise click.ClickException(f"nothing that {name} has printed is kept here")
+    if far is None and not file.exists() and not any(older.exists() for older in older_than(file)):
+        if not follow:
+            raise click.ClickException(f"nothing that {name} has printed is kept here")
+        _check_runs(the_one_that_stays(), name)
     for line in _lines(file, follow=follow) if far is None else _far_lines(far, name, follow=follow):
-        entry: dict[str, Any] = json.loads(line)
-        if entry["at"] < begin or not entry["container"].startswith(container) or not pattern.search(entry["text"]):
+        entry = _entry(line)
+        if entry is None or entry["at"] < begin or not entry["container"].startswith(container):
+            continue
+        if not pattern.search(entry["text"]):
             continue
         if as_json:
             sys.stdout.write(line)
@@ -59,6 +64,25 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
             print(f"{at}{entry['function']} {entry['container'][:9]} | {entry['text']}")
         if follow:
             sys.stdout.flush()
+
+
+def _check_runs(server: Answering, name: str) -> None:
+    """Nobody waits for ever for what an app prints that there isn't."""
+    names = {record["name"] for record in server.ask(ListApps(1))["apps"]}
+    if name not in names:
+        raise click.ClickException(
+            f"nothing that {name} has printed is kept, and no app of that name is deployed; there are: "
+            f"{', '.join(sorted(names)) or 'none'}"
+        )
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    """What a line says; None: it was cut off by a full disk, or a server's death."""
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return entry
 
 
 def _lines(file: Path, *, follow: bool) -> Iterator[str]:
@@ -82,16 +106,26 @@ def _lines(file: Path, *, follow: bool) -> Iterator[str]:
                         begun = ""
                 elif not follow:
                     return
-                elif not file.exists() or file.stat().st_ino != os.fstat(opened.fileno()).st_ino:
+                elif _inode(file) != os.fstat(opened.fileno()).st_ino:
+                    yield from opened  # what has come meanwhile
                     break  # the next file was begun
                 else:
                     time.sleep(LOOK)
+
+
+def _inode(file: Path) -> int:
+    """0: it isn't there just now."""
+    try:
+        return file.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _far_lines(server: Answering, name: str, *, follow: bool) -> Iterator[str]:
     """The same, of an app on another machine."""
     place: list[int] = []
     begun = b""
+    known = False
     with Conversation(server.address) as conversation:
         while True:
             try:
@@ -99,7 +133,10 @@ def _far_lines(server: Answering, name: str, *, follow: bool) -> Iterator[str]:
             except NotFoundError as error:
                 if not follow:
                     raise click.ClickException(str(error)) from None
+                if not known:
+                    _check_runs(server, name)
                 answer, data = {"place": place}, b""
+            known = True
             place = answer["place"]
             *lines, begun = (begun + data).split(b"\n")
             for line in lines:

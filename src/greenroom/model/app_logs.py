@@ -4,6 +4,7 @@ A line is ``{"at": seconds since 1970, "container": id, "function": name, "text"
 how much the container had printed by the end of that line.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ OLDER = 4
 
 def file_of(home: Path, app: str) -> Path:
     """The latest file of an app."""
-    return home / DIRECTORY / f"{quote(app, safe='')}.jsonl"
+    return home / DIRECTORY / f"{quote(app, safe='', errors='surrogatepass')}.jsonl"
 
 
 def older_than(file: Path) -> Iterator[Path]:
@@ -29,10 +30,12 @@ def older_than(file: Path) -> Iterator[Path]:
 
 
 def append(home: Path, app: str, lines: bytes) -> None:
-    """Add whole lines; raises OSError."""
+    """Add whole lines; raises OSError. What was cut off before, by a full disk or a server's death, ends there."""
     file = file_of(home, app)
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    with open(file, "ab") as opened:
+    with open(file, "a+b") as opened:
+        if opened.seek(0, os.SEEK_END) and (opened.seek(-1, os.SEEK_END), opened.read(1))[1] != b"\n":
+            opened.write(b"\n")
         opened.write(lines)
         size = opened.tell()
     if size >= LIMIT:

@@ -78,8 +78,14 @@ class AppLogs:
         waiting, self._waiting, self._size, self._writing = self._waiting, {}, 0, True
 
         def work() -> None:
+            failed: OSError | None = None
             for app, lines in waiting.items():
-                app_logs.append(self._server.home, app, b"".join(lines))
+                try:
+                    app_logs.append(self._server.home, app, b"".join(lines))
+                except OSError as error:  # the others' are written all the same
+                    failed = failed or error
+            if failed is not None:
+                raise failed
 
         self._server.disk.do(work, self._written)
 
