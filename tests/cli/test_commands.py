@@ -55,6 +55,22 @@ def test_misuse(arguments, says):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["run", "serve", "shell", "deploy", "call", "app list", "app history", "app rollback", "app stop", "app logs", "container list",
+     "container show", "container exec", "container stop", "container logs", "secret create", "secret list", "secret delete"],
+)  # fmt: skip
+def test_there_is_one_namespace(command, home):
+    for option in ("-e", "--env"):
+        result = run(*command.split(), option, "dev", "x", "y")
+        assert result.returncode == 2
+        assert result.stderr.endswith(
+            "Error: Invalid value for '-e' / '--env': 'dev': there is one namespace for now, and it is called main; leave it out\n"
+        )
+    assert "there is one namespace" in run(*command.split(), "x", "1", MODAL_ENVIRONMENT="dev").stderr
+    assert "namespace" not in run(*command.split(), "-e", "main", "x", "1").stderr
+
+
 @pytest.mark.parametrize("command", ["queue", "volume", "dict"])
 def test_commands_of_modals_that_are_not_built(command):
     for arguments in ([], ["--help"], ["list", "--json"]):

@@ -9,11 +9,15 @@ import threading
 import pytest
 
 import greenroom
+from greenroom.cli.servers import Answering
 from greenroom.model.settings import Settings
+from greenroom.sdk.address import Address
 from greenroom.sdk.output import use_sink
 from greenroom.server import core
 from greenroom.server.slow_readers import BACKLOG_LIMIT
 from greenroom.testing import Cluster
+from greenroom.wire.deploy_messages import StopDeployed
+from greenroom.wire.messages import StopContainer
 from tests.contract.conftest import Recorder
 
 MIB = 1 << 20
@@ -165,6 +169,28 @@ def test_a_server_that_is_told_to_end_does_so(stuck, monkeypatch):
         cluster.wait_until(lambda: backlog(cluster) > BACKLOG_LIMIT)
     assert not stuck.let.is_set()
     gone(app, stuck)
+
+
+@pytest.mark.parametrize("what", ["container", "app"])
+def test_whoever_stops_it_waits_for_no_reader(cluster, stuck, monkeypatch, what):
+    monkeypatch.setattr(core, "READERS", 0.1)
+    app = greenroom.App("loud")
+    loud = app.function(serialized=True, name="loud")(shout)
+    with running(app, stuck):
+        loud.spawn(MUCH).get(timeout=60)
+        cluster.wait_until(lambda: backlog(cluster) > BACKLOG_LIMIT)
+        (container,) = cluster.containers()
+        server = Answering(Address(*cluster.on_server(lambda server: (server.socket_path, server.token))))
+        if what == "container":
+            assert "container stop" in server.ask(StopContainer(1, container["id"]), timeout=60)["reason"]
+        else:
+            server.ask(StopDeployed(1, "loud"), timeout=60)
+        assert not stuck.let.is_set()
+        assert cluster.containers() == []
+        stuck.let.set()
+        cluster.wait_until(
+            lambda: any(f"`greenroom container logs {container['id']}` has it" in n for n in stuck.notices)
+        )
 
 
 def test_a_build_that_prints_much(cluster, stuck):

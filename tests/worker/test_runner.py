@@ -61,7 +61,7 @@ def test_output_that_waits_can_be_left_in_its_file(peer: Peer) -> None:
     agent = peer.entered()
     peer.log_until("ta-1", b"first")
     peer.worker.send(HoldOutput("ta-1", True))
-    peer.worker.send(LeaveOutput())
+    peer.worker.send(LeaveOutput(""))
     peer.start("ta-2", program())
     peer.entered()  # so the worker has heard of that
     agent.stop()

@@ -20,6 +20,7 @@ from typing import Any
 import click
 
 from greenroom.cli.misuse import Misuse
+from greenroom.cli.namespace import namespace_option
 from greenroom.cli.servers import Answering, answering, chosen_far
 from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration, timeline
@@ -38,6 +39,7 @@ def container() -> None:
 @container.command("list", short_help="List those that live, or that ended too.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of records, as `show --json` prints one.")
 @click.option("-a", "--all", "ended_too", is_flag=True, help="The latest that have ended, too.")
+@namespace_option
 def list_(as_json: bool, ended_too: bool) -> None:
     """List the containers that live; with --all, the latest that have ended too."""
     live, ended = live_containers(), ended_containers() if ended_too else []
@@ -60,6 +62,7 @@ def list_(as_json: bool, ended_too: bool) -> None:
 @container.command(short_help="Show one's timeline: what took how long.")
 @click.argument("container_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="The record as JSON.")
+@namespace_option
 def show(container_id: str, as_json: bool) -> None:
     """Show one container's timeline: how long it took until it was ready, and
     what took it. ID may be the beginning of one.
@@ -89,6 +92,7 @@ def show(container_id: str, as_json: bool) -> None:
 )
 @click.argument("container_id", metavar="ID")
 @click.argument("words", metavar="-- CMD [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@namespace_option
 def exec_(container_id: str, words: tuple[str, ...]) -> None:
     """Run a command in a container that lives, on this terminal if there is
     one. ID may be the beginning of one.
@@ -106,6 +110,7 @@ def exec_(container_id: str, words: tuple[str, ...]) -> None:
 
 @container.command(short_help="Stop one in order: its exit hooks run.")
 @click.argument("container_id", metavar="ID")
+@namespace_option
 def stop(container_id: str) -> None:
     """Stop a container in order: its inputs are cancelled, its exit hooks run.
     Returns once it has ended.
@@ -118,6 +123,7 @@ def stop(container_id: str) -> None:
 @container.command(short_help="Show what one printed, or prints.")
 @click.argument("container_id", metavar="ID")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it has ended.")
+@namespace_option
 def logs(container_id: str, follow: bool) -> None:
     """Show what a container printed. ID may be the beginning of one.
 

@@ -13,6 +13,7 @@ from greenroom.cli.arguments import Parameter, Parameters, parameters_of, parse
 from greenroom.cli.failure import exit_status, settle_stdout, show_failure, stdout_is_gone
 from greenroom.cli.load import Found, load
 from greenroom.cli.misuse import Misuse
+from greenroom.cli.namespace import namespace_option
 from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.signals import LEAVING, Signals
 from greenroom.sdk.address import wants_its_own
@@ -30,6 +31,7 @@ from greenroom.sdk.output import enable_output, say
 )
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
 @sandbox_options
+@namespace_option
 @click.argument("target", metavar="TARGET", type=click.Path())
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context

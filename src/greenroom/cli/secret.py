@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from greenroom.cli.misuse import Misuse
+from greenroom.cli.namespace import namespace_option
 from greenroom.cli.table import print_table
 from greenroom.model.secrets import check_name, check_sizes
 from greenroom.sdk.channel import next_rid
@@ -39,6 +40,7 @@ def secret() -> None:
 @click.option("--from-dotenv", type=click.Path(path_type=Path), help="Variables of a .env file.")
 @click.option("--from-json", type=click.Path(path_type=Path), help="Variables of a JSON object.")
 @click.option("--force", is_flag=True, help="Overwrite the one of that name, as a whole.")
+@namespace_option
 def create(name: str, pairs: tuple[str, ...], from_dotenv: Path | None, from_json: Path | None, force: bool) -> None:
     """Store a secret. KEY=- reads the value from standard input, so that it is
     in no command line: `greenroom secret create NAME KEY=- < file` (but for
@@ -62,6 +64,7 @@ def create(name: str, pairs: tuple[str, ...], from_dotenv: Path | None, from_jso
 
 @secret.command("list")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of records.")
+@namespace_option
 def list_(as_json: bool) -> None:
     """List the secrets, without their values.
 
@@ -88,6 +91,7 @@ def list_(as_json: bool) -> None:
 @secret.command(short_help="Remove one.")
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Without asking.")
+@namespace_option
 def delete(name: str, yes: bool) -> None:
     """Remove a secret. What runs keeps what it has; no container that needs it
     starts any more.

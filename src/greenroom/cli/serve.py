@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from greenroom.cli.misuse import Misuse
+from greenroom.cli.namespace import namespace_option
 from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.signals import Signals
 from greenroom.model.settings import own_environment
@@ -31,6 +32,7 @@ from greenroom.sdk.streams import warn
 @click.option("--timestamps", is_flag=True, help="Begin lines of containers with the time.")
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
 @sandbox_options
+@namespace_option
 @click.argument("target", metavar="TARGET", type=click.Path())
 @click.pass_context
 def serve(

@@ -7,6 +7,7 @@ import click
 from greenroom.cli.inside import command_in, run
 from greenroom.cli.load import find_app, import_target
 from greenroom.cli.misuse import Misuse
+from greenroom.cli.namespace import namespace_option
 from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.servers import Answering
 from greenroom.model.errors import TimeoutError
@@ -27,6 +28,7 @@ SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash || exec sh"]
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
 @click.option("-c", "--cmd", metavar="COMMAND", help="Run this by the shell and leave.")
 @sandbox_options
+@namespace_option
 @click.argument("target", metavar="TARGET", type=click.Path())
 @click.pass_context
 def shell(ctx: click.Context, as_module: bool, cmd: str | None, sandbox: str, runtime: str, target: str) -> None:

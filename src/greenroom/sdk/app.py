@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from greenroom.model.app_names import check_app_name
 from greenroom.model.errors import ConnectionError, InvalidError, NotFoundError
 from greenroom.model.ids import new_id
 from greenroom.model.spec import FunctionSpec
@@ -17,6 +18,7 @@ from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
 from greenroom.sdk.lazy import Lazy
 from greenroom.sdk.left_out import ignored_of_web, say_ignored, say_left_out
+from greenroom.sdk.one_namespace import check_deploying
 from greenroom.sdk.options import Options, read_options, read_secrets, with_defaults
 from greenroom.sdk.output import current_sink
 from greenroom.sdk.program import check_importable, needs_value
@@ -342,18 +344,23 @@ class App:
         if sink is not None and not images_only:
             sink.app_ready(self._name or "app")
 
-    def deploy(self, *, name: str | None = None, strategy: str = "rolling", **ignored: Any) -> App:
+    def deploy(self, *, name: str | None = None, strategy: str = "rolling", **options: Any) -> App:
         """Have the server that stays keep this app, in the place of its version now: with ``strategy="rolling"`` as soon as it can,
         while that finishes what it has begun; with ``recreate`` once that has ended.
 
         Raises:
+            InvalidError: an app can't be called so, there is no such argument, or another namespace than ``main``.
             ConnectionError: no server stays.
             ExecutionError: it can't start; the version before goes on.
         """
+        self._ignored |= check_deploying(options)
         name = name or self._name
         if not name:
             raise InvalidError('an app is deployed under its name: write App("name"), or deploy(name=…)')
-        self._name, self._ignored = name, self._ignored | (set(ignored) & _IGNORED_BY_RUN)
+        if not isinstance(name, str):
+            raise InvalidError(f"app.deploy(name={name!r:.80}): the name must be a str")
+        check_app_name(name)
+        self._name = name
         self.version = defining.deploy(name, strategy, self._define)
         return self
 
@@ -414,8 +421,8 @@ class App:
                 defining.leave(session, app_id)
             elif not session.lost:
                 session.request(m.StopApp(next_rid(), app_id, drain=drain))
-        except ConnectionError:
-            pass  # its server has gone just now, and the app with it
+        except (ConnectionError, NotFoundError):
+            pass  # its server has gone just now, and the app with it; or somebody has stopped it
         finally:
             sessions.note_ended(session, app_id)
             sessions.close_session(session)

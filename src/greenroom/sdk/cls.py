@@ -8,6 +8,7 @@ from greenroom.model.errors import InvalidError
 from greenroom.sdk.binding import canonical, encode_binding
 from greenroom.sdk.function import Function
 from greenroom.sdk.local import LocalInstance
+from greenroom.sdk.one_namespace import check_of_a_name
 from greenroom.sdk.program import find_reference, reference
 from greenroom.sdk.target import Target
 from greenroom.sdk.tracebacks import show_without_our_frames
@@ -53,11 +54,16 @@ class Cls:
         self.__doc__ = user_class.__doc__
 
     @classmethod
-    def from_name(cls, app_name: str, name: str, **ignored: Any) -> "NamedCls":
-        """A class of a deployed app."""
+    def from_name(cls, app_name: str, name: str, **options: Any) -> "NamedCls":
+        """A class of a deployed app.
+
+        Raises:
+            InvalidError: there is no such argument, or ``environment_name`` is not ``main``, the one that there is.
+        """
         from greenroom.sdk.named import NamedCls
 
         show_without_our_frames()
+        check_of_a_name(f"Cls.from_name({app_name!r:.80}, {name!r:.80})", options)
         return NamedCls(app_name, name)
 
     lookup = from_name

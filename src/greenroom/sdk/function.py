@@ -9,6 +9,7 @@ from greenroom.sdk.bridge import Blocking, BlockingIterator, Both
 from greenroom.sdk.channel import next_rid
 from greenroom.sdk.function_call import FunctionCall
 from greenroom.sdk.inputs import Inputs
+from greenroom.sdk.one_namespace import check_of_a_name
 from greenroom.sdk.output import say
 from greenroom.sdk.program import find_reference, reference
 from greenroom.sdk.target import Target
@@ -58,8 +59,13 @@ class Function(Generic[P, R, L]):
 
     @classmethod
     def from_name(cls, app_name: str, name: str, **options: Any) -> "Function[..., Any, Any]":
-        """A function of a deployed app, or ``Class.method`` of one whose class takes no arguments."""
+        """A function of a deployed app, or ``Class.method`` of one whose class takes no arguments.
+
+        Raises:
+            InvalidError: there is no such argument, or ``environment_name`` is not ``main``, the one that there is.
+        """
         show_without_our_frames()
+        check_of_a_name(f"Function.from_name({app_name!r:.80}, {name!r:.80})", options)
         name, _, method = name.partition(".")
         target = Target(lambda: deployed_id(app_name, name), method, f"{app_name}.{name}{'.' * bool(method)}{method}",
                         is_generator=None, by_value=False)  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import InvalidError, NotFoundError
+from greenroom.sdk.one_namespace import check_namespace
 from greenroom.sdk.unbuilt import unbuilt
 
 if TYPE_CHECKING:
@@ -117,10 +118,7 @@ class Secret:
 
         where = "Secret.from_name"
         check_name(where, name)
-        if environment_name not in (None, "", "main"):
-            raise InvalidError(
-                f"{where}({name!r}, environment_name={environment_name!r}): there is one namespace for now"
-            )
+        check_namespace(f"{where}({name!r})", environment_name)
         if isinstance(required_keys, str) or not all(isinstance(key, str) for key in required_keys):
             raise InvalidError(f"{where}({name!r}): required_keys= takes a list of names, not {required_keys!r:.80}")
         return cls({}, StoredSecret(name, list(required_keys)))

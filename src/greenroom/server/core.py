@@ -37,7 +37,6 @@ from greenroom.server.web import Web
 from greenroom.server.worker_peer import WorkerPeer
 from greenroom.wire.loop_connection import Turn
 from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
-from greenroom.wire.output_messages import LeaveOutput
 
 if TYPE_CHECKING:
     from greenroom.server.remote import Remote
@@ -48,7 +47,8 @@ WORKER_END = 5.0
 DRAIN = 10.0
 """Seconds that inputs may take to finish once the server was told to end."""
 READERS = 5.0
-"""Seconds after that in which programs may read what their containers have printed, before that is left in files."""
+"""Seconds in which programs may read what containers have printed, before that is left in files: after ``DRAIN``, and once
+somebody has had a container stopped."""
 ACCEPTS = 64
 """Connections taken in one go, so that whoever opens them without end keeps nobody waiting."""
 CROWDED = 0.1
@@ -313,6 +313,18 @@ class Server:
         """Stop it in order; answer ``request`` once it has ended."""
         self._stopping.setdefault(container.id, []).append(request)
         self.lifecycle.stop(container, "stopped by `greenroom container stop`", cancel=True)
+        self.leave_output_soon(container)
+
+    def leave_output_soon(self, container: Container) -> None:
+        """Whoever has a container stopped waits for those who don't read what it prints no longer than an ending server does."""
+
+        def look() -> None:
+            if container.live:
+                if self._worker is not None:
+                    self._worker.leave_output(container)
+                self.leave_output_soon(container)
+
+        self.loop.call_later(READERS, look)
 
     def settled(self, container_id: str) -> None:
         """What followed from the end of a container is safe, whatever becomes of this server."""
@@ -397,6 +409,8 @@ class Server:
                 self._ending.append(then)
             return
         self._ending = [then] if then is not None else []
+        if drain and self.lifecycle.containers.live():
+            self.log(f"ends, since {reason}: what runs may finish, for {drain:g} s; then exit hooks run")
         if self.firing is not None:
             self.firing.close()
         for app in list(self.apps.values()):
@@ -407,7 +421,7 @@ class Server:
 
     def _leave_output(self) -> None:
         if self._worker is not None:
-            self._worker.connection.send(LeaveOutput())
+            self._worker.leave_output()
 
     def _end_when_alone(self) -> None:
         if self._ephemeral and self._clients == 0 and not self.apps:

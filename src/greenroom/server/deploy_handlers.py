@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from greenroom.model.app_names import check_app_name
 from greenroom.model.errors import Error, ExecutionError, InvalidError, NotFoundError, ProtocolError
 from greenroom.server.detached import detach
 from greenroom.server.messages import Handler
@@ -55,6 +56,7 @@ class DeployHandlers:
         self._peer.send(Failed(rid, type(error).__name__, str(error)))
 
     def _create_version(self, message: d.CreateVersion, payloads: list[Payload]) -> None:
+        check_app_name(message.name)
         self._peer.brings(self._server.deployments.begin(message.app_id, message.name, message.strategy))
         self._done(message.rid)
 
@@ -76,16 +78,29 @@ class DeployHandlers:
     def _stop(self, message: d.StopDeployed, payloads: list[Payload]) -> None:
         app = self._app(message.name)
 
-        def stop() -> None:
-            self._server.stop_app(app, "stopped by `greenroom app stop`", (self._peer, message.rid))
+        def stop(why: str) -> None:
+            containers = self._server.containers_of(app)
+            request = (self._peer, message.rid) if not why else None
+            self._server.stop_app(app, "stopped by `greenroom app stop`", request)
+            if why:
+                text = f"{app.name} stops, but that can't be kept, so it will be back with the next server: {why}; stop it again then"
+                self._failed(message.rid, ExecutionError(text))
+            for container in containers:
+                self._server.leave_output_soon(container)
 
         if self._server.deployments.current.get(app.name) is app:
             self._server.deployments.withdraw(app, stop)
         else:
-            stop()
+            stop("")
 
     def _list_versions(self, message: d.ListVersions, payloads: list[Payload]) -> None:
-        self._server.deployments.history(message.name, lambda versions: self._done(message.rid, versions=versions))
+        def then(versions: list[dict[str, Any]], error: Error | None) -> None:
+            if error is not None:
+                self._failed(message.rid, error)
+            else:
+                self._done(message.rid, versions=versions)
+
+        self._server.deployments.history(message.name, then)
 
     def _roll_back(self, message: d.Rollback, payloads: list[Payload]) -> None:
         def then(version: int, error: Error | None) -> None:

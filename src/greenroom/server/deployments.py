@@ -130,14 +130,14 @@ class Deployments:
 
         self._kept_by().read(all_kept, found)
 
-    def withdraw(self, app: "App", then: Callable[[], None]) -> None:
-        """Nothing answers to its name any more, nor will after a restart; ``then`` is called once that is kept, or can't be."""
+    def withdraw(self, app: "App", then: Then) -> None:
+        """Nothing answers to its name any more, nor will after a restart; ``then`` is told once that is kept, or can't be."""
         from greenroom.server.store import versions
 
         def said(done: Future[None]) -> None:
             if (error := done.exception()) is not None:
                 self._server.log(f"{app.name} stops, but will be back with the next server: {error}")
-            then()
+            then(str(error or ""))
 
         stopped = versions.VersionState.STOPPED
         self._kept_by().write(lambda c: versions.set_state(c, app.id, stopped), said)
@@ -204,13 +204,17 @@ class Deployments:
             if self._server.firing is not None:
                 self._server.firing.stop(app)
 
-    def history(self, name: str, then: Callable[[list[dict[str, Any]]], None]) -> None:
+    def history(self, name: str, then: Callable[[list[dict[str, Any]], Error | None], None]) -> None:
         """The kept versions of an app, the latest first, as ``greenroom app history --json`` prints them."""
         from greenroom.server.store import versions
 
-        self._kept_by().read(
-            lambda c: [row._asdict() for row in versions.history(c, name)], lambda done: then(done.result())
-        )
+        def found(done: Future[list[dict[str, Any]]]) -> None:
+            try:
+                then(done.result(), None)
+            except Error as error:
+                then([], error)
+
+        self._kept_by().read(lambda c: [row._asdict() for row in versions.history(c, name)], found)
 
     def records(self) -> list[dict[str, Any]]:
         """Of all apps, deployed or not, as ``greenroom app list --json`` prints them."""

@@ -6,6 +6,7 @@ web endpoint say, or is to be there always, is never done: ``greenroom app stop`
 
 from typing import TYPE_CHECKING
 
+from greenroom.model.app_names import check_app_name
 from greenroom.model.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def detach(server: "Server", app: "App") -> None:
     """It goes on when its program has ended.
 
     Raises:
-        InvalidError: this server ends with its programs; or the app is deployed, and stays anyhow.
+        InvalidError: this server ends with its programs; the app is deployed, and stays anyhow; or its name can't be.
     """
     if server.store is None:
         raise InvalidError(
@@ -28,6 +29,7 @@ def detach(server: "Server", app: "App") -> None:
         )
     if app.deployed:
         raise InvalidError(f"the app {app.name} is deployed, and goes on anyhow")
+    check_app_name(app.name)
     app.detached = True
 
 

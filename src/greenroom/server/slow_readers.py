@@ -41,6 +41,10 @@ class SlowReaders:
         if isinstance(app.follower, ClientPeer) and app.follower in self._held:
             self._hold(app.follower, [container_id])
 
+    def holds(self, container_id: str) -> bool:
+        """Whether output of that container waits in its file."""
+        return any(container_id in held for held in self._held.values())
+
     def _hold(self, follower: ClientPeer, sources: Iterable[str]) -> None:
         if follower not in self._held:
             self._held[follower] = {}

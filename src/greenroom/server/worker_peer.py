@@ -11,6 +11,7 @@ from greenroom.server.slow_readers import SlowReaders
 from greenroom.wire import image_messages as im
 from greenroom.wire import messages as m
 from greenroom.wire.loop_connection import LoopConnection
+from greenroom.wire.output_messages import LeaveOutput
 from greenroom.wire.payload import Payload, in_memory
 from greenroom.wire.returning_messages import Settled
 
@@ -82,6 +83,15 @@ class WorkerPeer:
     def settled(self, container_id: str) -> None:
         """What followed from the end of a container is safe."""
         self.connection.send(Settled(container_id))
+
+    def leave_output(self, container: Container | None = None) -> None:
+        """Let nobody's end wait any longer for those who don't read; or that of one container, whose program is told."""
+        if container is None:
+            self.connection.send(LeaveOutput(""))
+        elif self._slow_readers.holds(container.id):
+            self.connection.send(LeaveOutput(container.id))
+            text = f"{container.id} ends before all of its output is read: `greenroom container logs {container.id}` has it"
+            self._server.say_once(container.pool.function.app, text)
 
     # ---- what it says ----
 

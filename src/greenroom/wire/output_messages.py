@@ -18,4 +18,7 @@ class HoldOutput(NamedTuple):
 
 @message
 class LeaveOutput(NamedTuple):
-    """Containers whose output is held wait no longer for it when they end: it stays in their files. The server ends, too."""
+    """A container whose output is held waits no longer for it when it ends: that stays in its file."""
+
+    container_id: str
+    """``""``: all of them, for the server ends, too."""

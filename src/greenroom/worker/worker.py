@@ -128,8 +128,9 @@ class Worker:
             source.hold_output(message.held)
 
     def _leave_output(self, message: LeaveOutput, payloads: list[Payload]) -> None:
-        for runner in self._runners.values():
-            runner.leave_output()
+        for container_id, runner in self._runners.items():
+            if message.container_id in ("", container_id):
+                runner.leave_output()
 
     def _adopt(self, message: m.Adopt, payloads: list[Payload]) -> None:
         ledgers.forget_others(self.run, [container_id for container_id, _ in message.containers])

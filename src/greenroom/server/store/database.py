@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from greenroom.model.errors import StoreError
+from greenroom.model.errors import NotFoundError, StoreError
 from greenroom.server.store.file import check, connect, flush, hold, open_database, probe, roll_back
 from greenroom.server.store.file import release as release_lock
 
@@ -252,6 +252,8 @@ class Database:
         except sqlite3.Error as error:
             job.done.set_exception(StoreError(f"{self.path} can't be read: {error}"))
             roll_back(self._reader)
+        except UnicodeEncodeError as error:  # half a character, in a name that somebody asks for
+            job.done.set_exception(NotFoundError(f"{error.object!r:.100} is no text, and names nothing"))
         except Exception as error:  # noqa: BLE001 - whoever asked is told
             job.done.set_exception(error)
 
