@@ -16,10 +16,12 @@ from typing import Any
 import click
 
 from greenroom.cli.app_logs import logs
+from greenroom.cli.failure import program_failures
 from greenroom.cli.namespace import namespace_option
 from greenroom.cli.servers import answering, the_one_that_stays
 from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration
+from greenroom.model.errors import ExecutionError, ImageBuildError
 from greenroom.wire.deploy_messages import ListApps, ListVersions, Rollback, StopDeployed
 
 
@@ -82,7 +84,8 @@ def rollback(name: str, version: int | None) -> None:
 
     Exit status: 0; 1 it could not start, and the version that serves goes on; 2 there is none.
     """
-    number = the_one_that_stays().ask(Rollback(1, name, version or 0), timeout=None)["version"]
+    with program_failures(ExecutionError, ImageBuildError):
+        number = the_one_that_stays().ask(Rollback(1, name, version or 0), timeout=None)["version"]
     click.echo(f"✓ {name} is rolled back: version {number}")
 
 

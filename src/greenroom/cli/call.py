@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
+from greenroom.cli.failure import program_failures
 from greenroom.cli.namespace import namespace_option
+from greenroom.model.errors import ExecutionError, FunctionTimeoutError, RemoteError
 from greenroom.sdk.cls import Cls
 from greenroom.sdk.function import Function
 
@@ -26,9 +28,14 @@ def call(app: str, function: str, arguments: str, constructor: str, spawn: bool)
     \b
     greenroom call shop price --json '["tea"]'
     greenroom call shop Model.predict --with '{"size": "big"}' --json '{"x": 3}'
+
+    Exit status: 0; 1 the call failed; 2 misuse; 130 Ctrl-C.
     """
     if arguments == "-":
-        arguments = sys.stdin.read()
+        try:
+            arguments = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError:
+            raise click.UsageError("--json -: what standard input has is no UTF-8 text") from None
     given = _read("--json", arguments, list=list, object=dict)
     args, kwargs = (given, {}) if isinstance(given, list) else ([], given)
     parameters = _read("--with", constructor, object=dict)
@@ -39,10 +46,11 @@ def call(app: str, function: str, arguments: str, constructor: str, spawn: bool)
         target = getattr(instance, method)
     elif parameters:
         raise click.UsageError(f"--with is for a class's method, and {function} names a function: write CLASS.METHOD")
+    with program_failures(ExecutionError, FunctionTimeoutError, RemoteError):
+        result = target.spawn(*args, **kwargs).object_id if spawn else target.remote(*args, **kwargs)
     if spawn:
-        click.echo(target.spawn(*args, **kwargs).object_id)
+        click.echo(result)
         return
-    result = target.remote(*args, **kwargs)
     try:
         click.echo(json.dumps(result, ensure_ascii=False))
     except (TypeError, ValueError):
@@ -52,7 +60,7 @@ def call(app: str, function: str, arguments: str, constructor: str, spawn: bool)
 def _read(option: str, text: str, **kinds: type) -> Any:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.UsageError(f"{option} is no JSON: {error}") from None
     if not isinstance(value, tuple(kinds.values())):
         raise click.UsageError(f"{option} is no {' and no '.join(kinds)}")

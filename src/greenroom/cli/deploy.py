@@ -2,8 +2,10 @@
 
 import click
 
+from greenroom.cli.failure import program_failures
 from greenroom.cli.load import find_whole_app, import_target
 from greenroom.cli.namespace import namespace_option
+from greenroom.model.errors import ExecutionError, ImageBuildError
 from greenroom.sdk.output import enable_output
 
 
@@ -23,7 +25,7 @@ def deploy(name: str | None, strategy: str, quiet: bool, as_module: bool, target
     Exit status: 0; 1 it could not start, and the version before goes on; 2 misuse.
     """
     path, _, app_name = target.partition("::")
-    with enable_output(not quiet):
+    with program_failures(ExecutionError, ImageBuildError), enable_output(not quiet):
         app = find_whole_app(import_target(path, as_module), app_name, path)
         app.deploy(name=name, strategy=strategy)
     if not quiet:

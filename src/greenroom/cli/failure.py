@@ -4,10 +4,13 @@ import os
 import select
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import click
 
+from greenroom.cli.misuse import Misuse
 from greenroom.model.errors import Error, InputCancellation
 
 _STDLIB = os.path.dirname(os.__file__) + os.sep
@@ -27,6 +30,25 @@ def show_failure(error: BaseException) -> None:
         click.echo(f"greenroom: {error}{notes}", err=True)
     else:
         click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+
+
+@contextmanager
+def program_failures(*ours: type[Error]) -> Iterator[None]:
+    """What a program raises is shown, and is status 1, as with ``run``; so are ``ours``. Other errors of ours go on: they are
+    misuse.
+    """
+    try:
+        yield
+    except (Misuse, click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except BaseException as error:
+        from greenroom.usercode.exceptions import is_remote
+
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit) and not is_remote(error)
+        if interrupted or (isinstance(error, Error) and not isinstance(error, ours)):
+            raise
+        show_failure(error)
+        sys.exit(1)
 
 
 def _from_the_program_on(tb: TracebackType | None) -> TracebackType | None:
