@@ -1,5 +1,6 @@
 """Spawned calls of deployed apps: acknowledged once they are kept, collected by anybody, whatever memory has forgotten."""
 
+import asyncio
 import subprocess
 import sys
 import threading
@@ -99,6 +100,33 @@ def test_a_cancelled_one_stays_cancelled(cluster, tmp_path):
     assert not (tmp_path / "b").exists()
 
 
+def test_whoever_cancels_hears_of_what_there_is_not_and_of_what_can_not_be_kept(cluster, tmp_path):
+    with pytest.raises(greenroom.NotFoundError, match="no spawned call fc-0000 in a running app"):
+        greenroom.FunctionCall.from_id("fc-0000").cancel()
+    with pytest.raises(greenroom.NotFoundError, match="no spawned call fc-0000 in a running app"):
+        asyncio.run(greenroom.FunctionCall.from_id("fc-0000").cancel.aio())
+    ended, waits = named("double").spawn(1), named("wait").spawn(str(tmp_path / "a"))
+    assert ended.get(timeout=30) == 2
+    cluster.wait_until(lambda: in_memory(cluster) == 1)
+    ended.cancel()  # too late, and no mistake
+    assert greenroom.FunctionCall.from_id(ended.object_id).get(timeout=30) == 2
+    cluster.on_server(lambda server: server.store.write(
+        lambda c: c.execute("PRAGMA max_page_count = 1").fetchone(), lambda done: None))  # fmt: skip
+    try:
+        with pytest.raises(greenroom.ExecutionError, match="can't be kept"):
+            named("double").spawn(b"x" * 100_000)
+        with pytest.raises(
+            greenroom.ExecutionError, match="the call is cancelled, but that can't be kept, and the next server"
+        ):
+            waits.cancel()
+    finally:
+        cluster.on_server(lambda server: server.store.write(
+            lambda c: c.execute("PRAGMA max_page_count = 1000000000").fetchone(), lambda done: None))  # fmt: skip
+    wait_for(lambda: not cluster.on_server(lambda server: server.store.problem), what="it recovers")
+    with pytest.raises(greenroom.InputCancellation):
+        waits.get(timeout=30)
+
+
 def test_one_that_waits_is_collected_as_it_ends(cluster, tmp_path):
     call = named("wait").spawn(str(tmp_path / "a"))
     with pytest.raises(greenroom.TimeoutError):
@@ -137,6 +165,44 @@ def test_what_can_not_be_kept_is_told_its_caller_and_does_not_run(cluster):
             lambda c: c.execute("PRAGMA max_page_count = 1000000000").fetchone(), lambda done: None))  # fmt: skip
     wait_for(lambda: not cluster.on_server(lambda server: server.store.problem), what="it recovers")
     assert named("double").spawn(1).get(timeout=30) == 2
+
+
+POLLS = """
+import asyncio
+import greenroom
+from greenroom.sdk.address import Address, configure
+
+def polled(call_id):
+    try:
+        return greenroom.FunctionCall.from_id(call_id).get(timeout=0)
+    except greenroom.TimeoutError as error:
+        return str(error)
+
+async def polled_async(call_id):
+    try:
+        return await greenroom.FunctionCall.from_id(call_id).get.aio(timeout=0)
+    except greenroom.TimeoutError as error:
+        return str(error)
+
+configure(Address(*ADDRESS))
+for call_id in CALLS:
+    print(polled(call_id), "|", asyncio.run(polled_async(call_id)))
+"""
+
+
+def test_without_waiting_whoever_asks_is_told_what_there_is(cluster, tmp_path):
+    """As a program does that asks now and then, each time in a process or a thread of its own."""
+    address = cluster.on_server(lambda server: (server.socket_path, server.token))
+    kept, waits = named("double").spawn([1]), named("wait").spawn(str(tmp_path / "a"))
+    assert kept.get(timeout=30) == [1, 1]
+    cluster.wait_until(lambda: in_memory(cluster) == 1)
+    calls = [kept.object_id, waits.object_id]
+    program = POLLS.replace("ADDRESS", repr(address)).replace("CALLS", repr(calls))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    late = f"the call {waits.object_id} has no result after 0 s; it goes on"
+    assert (done.stdout, done.stderr) == (f"[1, 1] | [1, 1]\n{late} | {late}\n", "")
+    (tmp_path / "a.go").touch()
+    assert waits.get(timeout=30) == "waited"
 
 
 def test_another_process_collects_it(cluster, tmp_path):

@@ -74,10 +74,10 @@ print(call.get(timeout=60))
 class Caller:
     """A program that calls, and that goes on when the server dies."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, stdin: "int | None" = None) -> None:
         command = [sys.executable, "-c", CALLER, text]
         self.process = subprocess.Popen(
-            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, env=environment(), stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def output(self) -> str:
@@ -147,6 +147,40 @@ def test_what_ends_while_there_is_no_server_is_told_to_the_next(stays, tmp_path)
     get = f"print(greenroom.FunctionCall.from_id({spawned!r}).get(timeout=60))"
     assert Caller(get).output() == "('b', 1)"
     assert sorted(lines(tmp_path / "ran")) == ["a", "b"]
+
+
+CANCEL = """
+call = greenroom.FunctionCall.from_id("ID")
+try:
+    call.get(timeout=0)
+except greenroom.TimeoutError:
+    print("waits", flush=True)
+input()
+call.cancel()
+print("cancelled")
+"""
+
+
+def test_what_is_cancelled_while_there_is_no_server_is_cancelled_by_the_next(stays, home, tmp_path):
+    spawned = Caller("print(Worker().wait_for.spawn('b').object_id)").output()
+    wait_for(lambda: lines(tmp_path / "ran") == ["b"], what="it runs")
+    cancels = Caller(CANCEL.replace("ID", spawned), stdin=subprocess.PIPE)
+    assert cancels.process.stdout.readline() == "waits\n"
+    kill(stays)
+    cancels.process.stdin.write("\n")
+    cancels.process.stdin.flush()
+    stays.start()
+    assert cancels.output() == "cancelled"
+    kill(stays)  # it stands whatever becomes of the server that has said so
+    stays.start()
+    get = f"""
+try:
+    greenroom.FunctionCall.from_id({spawned!r}).get(timeout=60)
+except greenroom.InputCancellation:
+    print("it was")
+"""
+    assert Caller(get).output() == "it was"
+    assert lines(tmp_path / "ran") == ["b"]
 
 
 @pytest.mark.parametrize(

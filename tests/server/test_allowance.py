@@ -270,6 +270,7 @@ def test_requests_for_one_output(cluster, apps, tmp_path):
         speaker.say(EndInputs("asked", 1))
         for number in range(1001):
             speaker.say(Collect(number, "asked"))
+        assert [speaker.hear() for _ in range(1000)] == [Outputs("asked", [], [])] * 1000, "nothing is ready yet"
         assert speaker.hear() == Failed(
             1000, "InvalidError", "the outputs of one call are asked for 1000 times at once, the most that may be"
         )

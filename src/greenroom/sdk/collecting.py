@@ -21,6 +21,9 @@ else:
 
 Output = tuple[str, str, Payload]
 
+ANSWER = 2.0
+"""Seconds that a server may take to say what is ready, however little a caller wants to wait for what isn't."""
+
 
 class Collection:
     """A spawned call's outputs, as far as they have come on one channel. All who wait for them there share it."""
@@ -30,6 +33,9 @@ class Collection:
         self.outputs: dict[int, Output] = {}
         self.count: int | None = None
         """Inputs that the call has; None while some may yet end."""
+        self._told = False
+        """Whether all has come that was ready when it began."""
+        self._begun = time.monotonic()
         self._call_id = call_id
         self._rid = next_rid()
         self._failed: Failed | None = None
@@ -44,6 +50,9 @@ class Collection:
             for (index, status, detail), payload in zip(message.items, payloads, strict=True):
                 self.outputs[max(index, 0)] = (intern(status), detail, payload)  # there may be a million of them
                 self._wake(max(index, 0))
+            if not message.items:
+                self._told = True
+                self._wake_all()
             return
         if isinstance(message, Done):
             self.count = message.data["count"]
@@ -53,8 +62,17 @@ class Collection:
             self._lost = True
         self.channel.sinks.pop(self._call_id, None)
         self.channel.sinks.pop(self._rid, None)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         for index in list(self._waiters):
             self._wake(index)
+
+    def left(self, deadline: float | None) -> float | None:
+        """Seconds to wait; what is ready is waited for even where none are: ``get(timeout=0)`` asks whether there is a result."""
+        if deadline is None:
+            return None
+        return max(0.0, (deadline if self._told else max(deadline, self._begun + ANSWER)) - time.monotonic())
 
     def _wake(self, index: int | None) -> None:
         for waiter in self._waiters.pop(index, ()):
@@ -109,7 +127,7 @@ class Collector:
             try:
                 collection = self.ask(channel)
                 while not collection.ready(index):
-                    channel.pump(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                    channel.pump(collection.left(deadline))
                 return collection
             except ConnectionError:
                 if not server_returns():
@@ -131,7 +149,7 @@ class Collector:
             try:
                 collection = self.ask(channel)
                 while not collection.ready(index):
-                    if not await collection.arrival(index, None if deadline is None else deadline - time.monotonic()):
+                    if not await collection.arrival(index, collection.left(deadline)):
                         raise self._late(timeout)
                 return collection
             except ConnectionError:

@@ -1,5 +1,6 @@
 """Spawned calls: handles to results that come later."""
 
+import math
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -41,18 +42,24 @@ class FunctionCall(Generic[R]):
         """``get(timeout=None, *, index=0)``: the result, once it's there; the remote exception is raised.
 
         ``timeout``: seconds to wait, None for ever; raises :class:`greenroom.TimeoutError` (also a builtin
-        ``TimeoutError``), and the call goes on. ``index``: which input of a ``spawn_map``.
+        ``TimeoutError``), and the call goes on; 0 asks whether it is there. ``index``: which input of a ``spawn_map``.
+
+        Raises:
+            InvalidError: they are no numbers.
+            NotFoundError: there is no such call, or it has no such input.
         """
         return Blocking(self._get, self._get_async)
 
     def _get(self, timeout: float | None = None, *, index: int = 0) -> R:
         __tracebackhide__ = True
+        _check_numbers(timeout, index)
         outputs = self._collector.wait(index, timeout).outputs
         result: R = codec.outcome(*outputs[index])
         return result
 
     async def _get_async(self, timeout: float | None = None, *, index: int = 0) -> R:
         __tracebackhide__ = True
+        _check_numbers(timeout, index)
         outputs = (await self._collector.wait_async(index, timeout)).outputs
         result: R = codec.outcome(*outputs[index])
         return result
@@ -83,7 +90,11 @@ class FunctionCall(Generic[R]):
     @property
     def cancel(self) -> Blocking[..., None]:
         """``cancel(terminate_containers=False)``: cancel what hasn't ended; ``get`` then raises
-        :class:`greenroom.InputCancellation`.
+        :class:`greenroom.InputCancellation`. Returns once it stands, whatever becomes of the server.
+
+        Raises:
+            NotFoundError: there is no such call.
+            ExecutionError: the server's disk is full, say, so that the next server would go on with it.
         """
         return Blocking(self._cancel, self._cancel_async)
 
@@ -94,6 +105,23 @@ class FunctionCall(Generic[R]):
     async def _cancel_async(self, terminate_containers: bool = False) -> None:
         _refuse_to_terminate(terminate_containers)
         await spawning.cancel_async(self.object_id)
+
+
+def _check_numbers(timeout: Any, index: Any) -> None:
+    if timeout is not None and (
+        not isinstance(timeout, int | float) or isinstance(timeout, bool) or math.isnan(timeout)
+    ):
+        raise InvalidError(f"get(timeout={timeout!r:.40}): a number of seconds is wanted, or None to wait for ever")
+    if type(index) is not int or index < 0:
+        raise InvalidError(f"get(index={index!r:.40}): the number of an input is wanted, from 0 on")
+
+
+def _check_calls(calls: tuple[Any, ...]) -> None:
+    for call in calls:
+        if not isinstance(call, FunctionCall):
+            raise InvalidError(
+                f"gather() takes function calls, as .spawn() gives them, and not {call!r:.80}: write gather(*calls)"
+            )
 
 
 def _refuse_to_terminate(asked: bool) -> None:
@@ -118,6 +146,7 @@ class _FromId:
 
 def _gather(*calls: FunctionCall[Any]) -> list[Any]:
     __tracebackhide__ = True
+    _check_calls(calls)
     for call in calls:
         call._collector.ask(thread_channel())
     return [call._get() for call in calls]
@@ -125,6 +154,7 @@ def _gather(*calls: FunctionCall[Any]) -> list[Any]:
 
 async def _gather_async(*calls: FunctionCall[Any]) -> list[Any]:
     __tracebackhide__ = True
+    _check_calls(calls)
     for call in calls:
         call._collector.ask(loop_channel())
     return [await call._get_async() for call in calls]

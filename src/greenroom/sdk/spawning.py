@@ -28,7 +28,7 @@ from greenroom.sdk.feeding import Puller, feed, send_pulled
 from greenroom.sdk.inputs import Inputs
 from greenroom.sdk.lazy import Lazy
 from greenroom.sdk.map_state import BATCH, Item, SpawnState
-from greenroom.sdk.resuming import first_channel, next_channel, next_loop_channel, outlives
+from greenroom.sdk.resuming import first_channel, next_channel, next_loop_channel, outlives, server_returns
 from greenroom.sdk.target import Target
 from greenroom.wire.messages import CancelCall, Done, EndInputs, Failed, Outputs, Spawn
 from greenroom.wire.payload import Payload
@@ -213,10 +213,41 @@ def _take_back(channel: ThreadChannel | LoopChannel, call_id: str, delivered: in
 
 
 def cancel(call_id: str) -> None:
-    """Cancel a spawned call."""
-    thread_channel().connection.send(CancelCall(call_id))
+    """Cancel a spawned call; returns once that stands, whatever becomes of the server.
+
+    Raises:
+        NotFoundError: there is no such call.
+        ExecutionError: the server can't keep it.
+    """
+    channel = thread_channel()
+    while True:
+        word, rid = Word(), next_rid()
+        channel.sinks[rid] = word
+        try:
+            channel.connection.send(CancelCall(call_id, rid))
+            _wait(channel, word)
+            return
+        except ConnectionError:
+            if not server_returns():
+                raise codec.lost() from None
+            channel = next_channel(channel, thread_channel)
+        finally:
+            channel.sinks.pop(rid, None)
 
 
 async def cancel_async(call_id: str) -> None:
-    """Cancel a spawned call."""
-    loop_channel().connection.send(CancelCall(call_id))
+    """The same, on a loop."""
+    channel = loop_channel()
+    while True:
+        word, rid = FutureSink(asyncio.get_running_loop()), next_rid()
+        channel.sinks[rid] = word
+        try:
+            channel.connection.send(CancelCall(call_id, rid))
+            _check(*await word.future)
+            return
+        except ConnectionError:
+            if not server_returns():
+                raise
+            channel = await next_loop_channel(channel)
+        finally:
+            channel.sinks.pop(rid, None)

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 _SHAPES = frozenset({"unary", "generator", "map", "spawn"})
 
 
+def _no_method(function: Function, method: str) -> str:
+    if not function.spec.is_class:
+        return f"{function.spec.name} is a function, and has no {method[:200]!r}"
+    what = f"has no method {method[:200]!r}" if method else "is a class: name one of its methods"
+    return f"{function.spec.name} {what}; it has {', '.join(each.name for each in function.spec.methods)}"
+
+
 class CallerPeer:
     """One connection of a caller; ``inside``: of a container."""
 
@@ -252,7 +259,7 @@ class CallerPeer:
         if pool is None and message.binding and self._allowance is not None and (why := self._allowance.no_binding()):
             return f"InvalidError: {why}", None
         if pool is None or method is None:
-            return f"NotFoundError: {function.spec.name} has no method {message.method[:200]!r}", None
+            return f"NotFoundError: {_no_method(function, message.method)}", None
         if method.web:
             return f"InvalidError: {function.spec.name} is a web endpoint: request its URL", None
         if shape == "generator" and not method.is_generator:
@@ -339,11 +346,19 @@ class CallerPeer:
         return self._only_app in (None, call.pool.function.app, call.caller)
 
     def _cancel_call(self, message: m.CancelCall, payloads: list[Payload]) -> None:
-        call = self._server.lifecycle.calls.by_id.get(message.call_id)
+        call, durable = self._server.lifecycle.calls.by_id.get(message.call_id), self._server.durable
         if call is None or not self._may_know(call):
+            if message.rid and call is None and durable is not None:
+                durable.cancel(message, self, lambda: self._cancel_call(message, payloads))
+            elif message.rid:
+                raise NotFoundError(f"no spawned call {message.call_id[:MOST_CALL_ID]} in a running app of this server")
             return
         if self._inside is None or call.owner in (None, self):  # a container knows the ids of calls that it only runs
             self._server.lifecycle.calls.cancel(call)
+        if message.rid and call.keeper is not None and durable is not None:
+            durable.say_cancelled(call, self, message.rid)
+        elif message.rid:
+            self._done(message.rid)
 
     def _collect(self, message: m.Collect, payloads: list[Payload]) -> None:
         call = self._server.lifecycle.calls.by_id.get(message.call_id)

@@ -332,13 +332,14 @@ class Calls:
             self.end_inputs(call, call.added)
 
     def collect(self, call: Call, request: Collect, receiver: Receiver) -> None:
-        """Send a spawned call's outputs as they are, or become, ready; then ``Done``."""
+        """Send a spawned call's outputs: those that are ready; where more will be, an empty message and they as they come; ``Done``."""
         deliver(receiver, call.id, ((index, *output) for index, output in sorted(call.outputs.items())))
         if call.done:
             receiver.send(Done(request.rid, {"count": call.count}))
         else:
             call.collectors.append((receiver, request.rid))
             receiver.calls.add(call)
+            receiver.send(Outputs(call.id, [], []), [])  # that is all there is now
 
     def values(self, item: Input, payloads: list[Payload]) -> None:
         """A generator has yielded."""

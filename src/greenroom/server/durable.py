@@ -8,14 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from greenroom.model.errors import ExecutionError
+from greenroom.model.errors import ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Input, Receiver
-from greenroom.server.handing_out import Collecting, HandingOut
+from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
 from greenroom.wire.deploy_messages import deployed_id
-from greenroom.wire.messages import Collect, Done, Failed, Status
+from greenroom.wire.messages import CancelCall, Collect, Done, Failed, Status
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -260,6 +260,34 @@ class Durable:
         """An attempt of it has failed, and there will be another."""
         attempt = self._rows.Attempt(item.call.id, item.index, item.attempt, item.losses)
         self._write(item.call, lambda c: self._rows.note_attempt(c, [attempt]))
+
+    def say_cancelled(self, call: Call, peer: Receiver, rid: int) -> None:
+        """Answer whoever cancelled it, once the next server would know."""
+
+        def kept(done: Future[None]) -> None:
+            if (error := done.exception()) is None:
+                peer.send(Done(rid, {}))
+                return
+            why = f"the call is cancelled, but that can't be kept, and the next server would go on with it: {error}"
+            peer.send(Failed(rid, ExecutionError.__name__, why))
+
+        self._flush(call)
+        self._keeping.flush()
+        self._store.write(lambda c: self._rows.cancel(c, call.id, call.cancelled), kept)
+
+    def cancel(self, request: CancelCall, peer: Receiver, again: Callable[[], None]) -> None:
+        """One that is not in memory: it has ended, or there is none; or it is not here yet, and ``again`` is called later."""
+
+        def found(done: "Future[CallRow | None]") -> None:
+            if done.exception() is None and done.result() is not None:
+                peer.send(Done(request.rid, {}))
+            else:
+                peer.send(Failed(request.rid, NotFoundError.__name__, nowhere(request.call_id)))
+
+        if self._restored is not None:
+            self._server.loop.call_later(SOON, again)
+        else:
+            self._store.read(lambda c: self._rows.find(c, request.call_id), found)
 
     def _end_stored(self, call: Call) -> None:
         """Those of its inputs that never came here end there; who collects it is sent them from there."""

@@ -20,6 +20,11 @@ UNREAD = 8 * 1024**2
 """Bytes that a collector may leave unread before it gets more."""
 
 
+def nowhere(call_id: str) -> str:
+    """That there is no such call."""
+    return f"no spawned call {call_id[:100]} in a running app of this server, nor is one kept"
+
+
 class Collecting(Receiver, Protocol):
     """Who collects a call."""
 
@@ -98,9 +103,7 @@ class HandingOut:
             try:
                 kept = done.result()
                 if kept is None and call is None:
-                    raise NotFoundError(
-                        f"no spawned call {request.call_id[:100]} in a running app of this server, nor is one kept"
-                    )
+                    raise NotFoundError(nowhere(request.call_id))
             except Error as error:
                 self._end_stream(call)
                 receiver.send(Failed(request.rid, type(error).__name__, str(error)))

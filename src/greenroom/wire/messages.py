@@ -260,12 +260,17 @@ class Credit(NamedTuple):
 
 @message
 class CancelCall(NamedTuple):
+    """Cancel what of a call hasn't ended. With a ``rid`` it is answered once that is sure to stand, ``Failed`` where there is no
+    such call; 0: nobody waits for that."""
+
     call_id: str
+    rid: int = 0
 
 
 @message
 class Collect(NamedTuple):
-    """Send me this ``spawn`` call's outputs as they are, or become, ready. ``Done`` says how many inputs there are."""
+    """Send me this ``spawn`` call's outputs as they are, or become, ready. ``Done`` says how many inputs there are; until then,
+    ``Outputs`` without any say that no others are ready yet."""
 
     rid: int
     call_id: str
