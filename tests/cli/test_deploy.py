@@ -1,5 +1,6 @@
 """``greenroom server``, ``deploy`` and ``app``, through the real command: what stays, and what a restart keeps."""
 
+import contextlib
 import json
 import os
 import shlex
@@ -7,11 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.conftest import Need, assert_nothing_left, wait_for
-from tests.e2e.programs import COMMAND, environment, run, write
+from greenroom.model.app_logs import file_of
+from tests.conftest import Need, assert_nothing_left, processes_of, wait_for
+from tests.e2e.programs import COMMAND, environment, run, start, write
 
 PROGRAM = """
     import greenroom
@@ -66,12 +69,12 @@ def python(text: str) -> str:
 class Stays:
     """A ``greenroom server`` of the test's home."""
 
-    def __init__(self, home: Path, directory: Path, sandbox: str) -> None:
+    def __init__(self, home: Path, directory: Path, sandbox: str, **settings: str) -> None:
         self.home = home
         self.directory = directory
         self.directory.chmod(0o777)
         self._said = directory / "server.log"
-        self._settings = {"GREENROOM_SANDBOX": sandbox, "GREENROOM_SHARED_DIRS": str(directory)}
+        self._settings = {"GREENROOM_SANDBOX": sandbox, "GREENROOM_SHARED_DIRS": str(directory), **settings}
         self.start()
 
     def start(self) -> None:
@@ -167,6 +170,8 @@ def test_what_was_deployed_is_there_after_a_restart(stays, home, number):
     assert stays.call() == "(1, 7) 1"
     stays.end(number)
     wait_for(lambda: stays.left() == ["1"], what="its exit hook has run")
+    told = "ends, since it got SIGTERM: what runs may finish, for 10 s; then exit hooks run"
+    assert (told in stays.said()) == (number == signal.SIGTERM)
     assert "no app is running" in stays.call()
     stays.start()
     assert stays.call() == "(1, 7) 1"
@@ -267,6 +272,49 @@ def test_calls_from_the_command_line(plain):
         assert "Traceback" not in done.stderr
 
 
+FAILS = """
+    import greenroom
+
+    app = greenroom.App("fails")
+
+    @app.function()
+    def raises(x):
+        raise ValueError(f"no {x}")
+
+    @app.function()
+    def leaves():
+        raise SystemExit(7)
+
+    @app.function()
+    def dies():
+        import os
+        os._exit(3)
+
+    @app.function(timeout=0.5)
+    def slow():
+        import time
+        time.sleep(60)
+"""
+
+
+def test_calls_from_the_command_line_that_fail(plain):
+    assert run("deploy", str(write(plain.directory, FAILS, "fails.py"))).returncode == 0
+    failed = run("call", "fails", "raises", "--json", "[3]")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == "ValueError: no 3"
+    assert "in raises" in failed.stderr
+    assert "greenroom/cli" not in failed.stderr
+    for function, says in (
+        ("leaves", "SystemExit: 7"),
+        ("dies", "the container of dies died: exit status 3"),
+        ("slow", "slow ran past its timeout of 0.5 s"),
+    ):
+        failed = run("call", "fails", function)
+        assert failed.returncode == 1, failed
+        assert says in failed.stderr
+        assert "greenroom/" not in failed.stderr
+
+
 def test_a_backup_taken_while_it_runs_is_restored(plain, tmp_path):
     plain.deploy(1)
     call = run("call", "shop", "which", "--json", "[5]", "--spawn").stdout.strip()
@@ -319,6 +367,32 @@ def test_what_deployed_apps_print_is_kept_in_order_and_found_again(plain):
     assert (none.returncode, none.stderr) == (1, "Error: nothing that nope has printed is kept here\n")
     for wrong in (["--since", "x"], ["--grep", "("]):
         assert run("app", "logs", "talks", *wrong).returncode == 2
+
+
+def test_a_line_that_was_cut_off_keeps_no_other_from_being_read(plain):
+    assert run("deploy", str(write(plain.directory, TALKS, "talks.py"))).returncode == 0
+    python("greenroom.Function.from_name('talks', 'say').remote('one\\n')")
+    file = file_of(plain.home, "talks")
+    wait_for(file.exists)
+    with open(file, "ab") as opened:
+        opened.write(b'{"at": 1.5, "cont')  # as a full disk leaves it, or a killed server
+    python("greenroom.Function.from_name('talks', 'say').remote('two\\n')")
+
+    def said() -> "list[str]":
+        done = run("app", "logs", "talks")
+        assert (done.returncode, done.stderr) == (0, "")
+        return [line.partition(" | ")[2] for line in done.stdout.splitlines()]
+
+    wait_for(lambda: said() == ["one", "two"])
+
+
+def test_nobody_follows_an_app_that_there_is_not(plain):
+    assert run("deploy", str(write(plain.directory, TALKS, "talks.py"))).returncode == 0
+    done = run("app", "logs", "-f", "tokls")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "Error: nothing that tokls has printed is kept, and no app of that name is deployed; there are: talks\n"
+    )
 
 
 def test_what_a_deployed_app_prints_is_followed(plain):
@@ -379,7 +453,7 @@ def test_images_and_secrets_are_had_again_and_no_value_is_kept(stays, home):
             assert canary.encode() not in path.read_bytes(), path
 
 
-def test_a_unit_for_systemd_is_written_once(tmp_path, home, monkeypatch):
+def test_a_unit_for_systemd(tmp_path, home):
     printed = run("server", "install", "--print").stdout
     assert f'Environment="GREENROOM_HOME={home}"\n' in printed
     command = next(line for line in printed.splitlines() if line.startswith("ExecStart=")).partition("=")[2]
@@ -387,6 +461,80 @@ def test_a_unit_for_systemd_is_written_once(tmp_path, home, monkeypatch):
     assert "KillMode=process\nTimeoutStopSec=60\n" in printed
     odd = run("server", "install", "--print", GREENROOM_HOME=f"{tmp_path}/a b%c").stdout
     assert f'Environment="GREENROOM_HOME={tmp_path}/a b%%c"\n' in odd
+
+
+INSTALL = """
+if [ "$(id -u)" = 0 ]; then mount -t tmpfs none /etc && file=/etc/systemd/system/greenroom.service
+else file=$HOME/.config/systemd/user/greenroom.service; fi
+for home in a a b; do GREENROOM_HOME=$HOME/$home "$@" server install 2>&1 | sed "s,$file,FILE,"; done
+grep -c "GREENROOM_HOME=$HOME/a" "$file"
+"""
+
+
+def test_a_unit_for_systemd_is_written_once(tmp_path):
+    """As root, in a mount namespace that only the command sees."""
+    alone = ["unshare", "--mount"] if os.geteuid() == 0 else []
+    done = subprocess.run([*alone, "sh", "-c", INSTALL, "sh", *COMMAND], env=environment(HOME=str(tmp_path)),
+                          capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+    if "mount:" in done.stderr:
+        pytest.skip(f"can't mount here: {done.stderr.strip()}")
+    user = "" if os.geteuid() == 0 else "--user "
+    assert done.stdout.splitlines() == [
+        *[f"✓ FILE is written; start it: systemctl {user}enable --now greenroom"] * 2,
+        "Error: FILE is there, and is another one: remove it first, or edit it",
+        "1",
+    ]
+    assert done.stderr == ""
+
+
+KEPT = """
+    import greenroom
+
+    app = greenroom.App("kept")
+
+    @app.cls(min_containers=1)
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            with open("MARKS/entered", "a") as file:
+                file.write("x")
+
+        @greenroom.method()
+        def get(self):
+            return "got"
+"""
+
+
+def test_after_a_reboot_min_containers_are_there_before_anybody_calls(stays, home):
+    text = KEPT.replace("MARKS", str(stays.directory))
+    assert run("deploy", str(write(stays.directory, text, "kept.py"))).returncode == 0
+    entered = stays.directory / "entered"
+    wait_for(entered.exists)
+
+    def records() -> "list[dict[str, Any]]":
+        found: list[dict[str, Any]] = json.loads(run("container", "list", "--json").stdout)
+        return found
+
+    def states() -> "list[str]":
+        return [record["state"] for record in records()]
+
+    wait_for(lambda: states() == ["IDLE"])
+    (record,) = records()
+    # All of them at once: nobody is left to clear up.
+    for pid in (*(int(line.split()[0]) for line in processes_of(home)), record["pid"]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    stays.process.wait()
+    wait_for(lambda: not processes_of(home))
+    said = json.loads((home / "server.json").read_text())
+    (home / "server.json").write_text(json.dumps({**said, "pid": os.getpid()}))  # numbers of processes come again
+    assert "no app is running" in stays.call() or "ConnectionError" in stays.call()
+    stays.start()
+    wait_for(lambda: entered.read_text() == "xx" and states() == ["IDLE"], what="it is there again")
+    assert run("call", "kept", "Model.get").stdout == '"got"\n'
+    assert entered.read_text() == "xx"
+    assert stays.end() == 0
+    assert_nothing_left(home)
 
 
 WAITS = """
@@ -531,3 +679,35 @@ def test_what_can_not_be_detached_is_said(home, tmp_path):
         done = run("run", "--detach", *options, file, **extra)
         assert done.returncode == 2
         assert done.stderr.startswith("greenroom: --detach is for the server that stays")
+
+
+def test_what_is_no_text_names_nothing(plain):
+    plain.deploy(1)
+    for arguments in (["app", "history"], ["app", "rollback"], ["app", "stop"], ["app", "logs"], ["app", "logs", "-f"]):
+        done = subprocess.run(
+            [*COMMAND, *arguments, b"\xff"], env=environment(), capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode in (1, 2), done
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+    backup = os.fsencode(plain.directory) + b"/\xff"
+    assert subprocess.run([*COMMAND, "server", "backup", backup], env=environment(), check=False).returncode == 0
+    assert os.path.getsize(backup) > 0
+    for name in ("get(timeout=30)", "cancel()"):
+        told = python(f"""
+try:
+    greenroom.FunctionCall.from_id("fc-\\ud800").{name}
+except greenroom.NotFoundError as error:
+    print("told", type(error).__name__)
+""")
+        assert told == "told NotFoundError\n"
+
+
+def test_a_program_whose_app_is_stopped_by_others_ends_with_what_its_call_says(plain):
+    text = PROGRAM.replace("MARKS", str(plain.directory)).replace("time.sleep(0.02)", "time.sleep(60)")
+    program = start("run", f"{write(plain.directory, text, 'shop.py')}::slow", "--x", "1")
+    wait_for(lambda: plain.ran() == [1])
+    assert run("app", "stop", "shop").stdout == "✓ shop has ended\n"
+    _, said = program.communicate(timeout=60)
+    assert program.returncode == 1
+    assert said.splitlines()[-1] == "greenroom: the call was cancelled: stopped by `greenroom app stop`", said
+    assert "Traceback" not in said

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -66,6 +68,11 @@ def test_what_there_is_not_is_said(cluster):
         shop(2).deploy(strategy="x")
     with pytest.raises(greenroom.InvalidError, match="under its name"):
         greenroom.App().deploy()
+    for name in ("a/b", "a\nb", "x" * 65):
+        with pytest.raises(greenroom.InvalidError, match="can't be the name of an app that stays"):
+            shop(2).deploy(name=name)
+    with pytest.raises(greenroom.InvalidError, match=r"app\.deploy\(name=3\): the name must be a str"):
+        shop(2).deploy(name=3)
     with pytest.raises(greenroom.InvalidError, match=r"call it with \.remote\(\)"):
         named("which").local()
     assert named("which").remote() == (1, 0)
@@ -353,8 +360,6 @@ def test_under_load_no_call_fails_while_versions_change(cluster):
             except Exception as error:
                 seen.append(repr(error))
 
-    import threading
-
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -368,6 +373,60 @@ def test_under_load_no_call_fails_while_versions_change(cluster):
         for thread in threads:
             thread.join()
     assert set(seen) == {1, 2, 3, 4}
+
+
+def test_of_500_calls_a_second_none_is_lost_and_none_meets_a_container_that_is_not_ready(cluster):
+    def made(version):
+        app = greenroom.App("shop")
+
+        @app.cls(serialized=True, max_containers=2)
+        class Model:
+            @greenroom.enter()
+            def load(self):
+                import time
+
+                time.sleep(0.3)
+                self.ready = version
+
+            @greenroom.method()
+            def which(self):
+                return version, getattr(self, "ready", None)
+
+            @greenroom.exit()
+            def leave(self):
+                self.ready = "left"
+
+        return app
+
+    latest, over = [0], threading.Event()
+
+    async def one(which):
+        found = await which.remote.aio()
+        latest[0] = found[0]
+        return found
+
+    async def load():
+        """Each call has its time, whatever became of those before it."""
+        loop, which = asyncio.get_running_loop(), greenroom.Cls.from_name("shop", "Model")().which
+        begun, calls = loop.time(), []
+        while not over.is_set():
+            calls.append(asyncio.ensure_future(one(which)))
+            await asyncio.sleep(max(0.0, begun + len(calls) / 500 - loop.time()))
+        return await asyncio.gather(*calls, return_exceptions=True), loop.time() - begun
+
+    made(1).deploy()
+    with ThreadPoolExecutor(1) as beside:
+        loaded = beside.submit(lambda: asyncio.run(load()))
+        try:
+            for version in (2, 3, 4):
+                wait_for(lambda: latest[0] == version - 1 or loaded.done())  # noqa: B023
+                made(version).deploy()
+            wait_for(lambda: latest[0] == 4 or loaded.done())
+        finally:
+            over.set()
+        found, seconds = loaded.result()
+    print(f"{len(found)} calls in {seconds:.1f} s: {len(found) / seconds:.0f} a second")
+    assert set(found) == {(1, 1), (2, 2), (3, 3), (4, 4)}
 
 
 def test_the_end_of_one_runs_its_exit_hooks(cluster, tmp_path):
@@ -449,8 +508,12 @@ def test_numbers_are_seen_and_changed_until_the_next_version(cluster):
     asyncio.run(which.update_autoscaler.aio(min_containers=0, max_containers=1, scaledown_window=2))
     cluster.wait_until(lambda: which.get_current_stats().num_total_runners == 0)
     for wrong, says in (
-        ({"min_containers": -1}, "isn't negative"),
-        ({"min_containers": "1"}, "isn't negative"),
+        ({"min_containers": -1}, r"update_autoscaler\(\): min_containers=-1 must be a whole number of at least 0"),
+        ({"min_containers": "1"}, "a whole number of at least 0"),
+        ({"min_containers": 10**30}, "must be less than 2147483648"),
+        ({"max_containers": 0}, "max_containers=0 must be a whole number of at least 1"),
+        ({"scaledown_window": float("nan")}, "scaledown_window=nan must be a number of seconds above 0"),
+        ({"scaledown_window": float("inf")}, "scaledown_window=inf must be less than 1e"),
         ({"cpu": 1}, "knows no cpu"),
         ({"min_containers": 5}, "min_containers=5 is more than max_containers=1"),
     ):
@@ -458,5 +521,9 @@ def test_numbers_are_seen_and_changed_until_the_next_version(cluster):
             which.update_autoscaler(**wrong)
     with pytest.raises(greenroom.NotFoundError, match="has no 'nope'"):
         named("nope").get_current_stats()
+    greenroom.Cls.from_name("shop", "wait")().update_autoscaler(buffer_containers=1)  # as of a class
+    assert "wait" in {
+        f.spec.name for f in cluster.on_server(lambda s: list(s.functions.values())) if f.spec.buffer_containers
+    }
     shop(2).deploy()
     assert [f.spec.min_containers for f in cluster.on_server(lambda server: list(server.functions.values()))] == [0, 0]

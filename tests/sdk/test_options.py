@@ -1,5 +1,6 @@
 """Keywords of ``@app.function``, ``@app.cls`` and of calls: both eras' names, what is refused, and how."""
 
+import asyncio
 import functools
 import subprocess
 import sys
@@ -56,6 +57,11 @@ SECRET = greenroom.Secret.from_dict({"A": "1"})
         (lambda: greenroom.App("t").function()(functools.partial(print)), "a function, not on functools.partial"),
         (lambda: greenroom.App("t").function()(Callable()), "goes on a function, not on .*Callable object"),
         (lambda: greenroom.App("t").run(name=3), "the name must be a str"),
+        (lambda: fields(timeout=float("nan")), "timeout=nan must be a number of seconds above 0"),
+        (lambda: fields(scaledown_window=float("inf")), "scaledown_window=inf must be less than 1e"),
+        (lambda: fields(memory=float("nan")), "memory=nan must be a number above 0"),
+        (lambda: fields(cpu=float("inf")), "cpu=inf must be a number above 0"),
+        (lambda: fields(max_containers=2**31), "max_containers=2147483648 must be less than"),
         (lambda: fields(routing_regio="x"), "did you mean routing_region=?"),
     ],
 )
@@ -132,3 +138,20 @@ def test_a_call_without_an_app_shows_the_programs_frames_alone(tmp_path):
         assert result.returncode == 1
         assert result.stderr.count("  File ") == 1, result.stderr
         assert f'{program}", line 5' in result.stderr and said in result.stderr
+
+
+def test_what_is_asked_of_a_spawned_call_has_to_make_sense():
+    call = greenroom.FunctionCall.from_id("fc-1")
+    for wrong in ("1", True, float("nan"), [1]):
+        with pytest.raises(greenroom.InvalidError, match=r"get\(timeout=.*\): a number of seconds is wanted, or None"):
+            call.get(timeout=wrong)
+    for wrong in (-1, "0", 1.0, None):
+        with pytest.raises(greenroom.InvalidError, match=r"get\(index=.*\): the number of an input is wanted"):
+            call.get(index=wrong)
+    for wrong in (1, [call]):
+        with pytest.raises(
+            greenroom.InvalidError, match=r"gather\(\) takes function calls, .*: write gather\(\*calls\)"
+        ):
+            greenroom.gather(call, wrong)
+    with pytest.raises(greenroom.InvalidError, match=r"gather\(\) takes function calls"):
+        asyncio.run(greenroom.gather.aio([call]))

@@ -5,6 +5,7 @@ from typing import Any
 from greenroom.model import overrides
 from greenroom.model.errors import InvalidError
 from greenroom.sdk.binding import encode_binding
+from greenroom.sdk.bridge import Blocking
 from greenroom.sdk.function import Function
 from greenroom.sdk.left_out import say_ignored
 from greenroom.sdk.options import read_options
@@ -114,6 +115,11 @@ class NamedObj:
         return (
             f"{self._cls!r}({', '.join([*map(repr, args), *(f'{name}={value!r}' for name, value in kwargs.items())])})"
         )
+
+    @property
+    def update_autoscaler(self) -> Blocking[..., None]:
+        """As of a function: of the class, and so of all its instances."""
+        return self._function("").update_autoscaler
 
     def __getattr__(self, name: str) -> "Function[..., Any, Any]":
         if name.startswith("_"):

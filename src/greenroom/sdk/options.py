@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from greenroom.sdk.image import Image
     from greenroom.usercode.definition import ClassDefinition
 
+MOST = 2**31
+"""What a number of containers, or of inputs, must be less than."""
+LONGEST = 1e9
+"""What a number of seconds, of cores, or of MiB must be less than."""
 _OLD_NAMES = {
     "keep_warm": "min_containers",
     "concurrency_limit": "max_containers",
@@ -206,15 +210,31 @@ def _one_input(where: str, options: dict[str, Any]) -> bool:
     return True
 
 
+def read_scaling(where: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Those of the autoscaler's numbers that are given; raises ``InvalidError`` where one can't be."""
+    fields: dict[str, Any] = {}
+    for name, value in given.items():
+        if value is not None:
+            seconds = name == "scaledown_window"
+            fields[name] = (
+                _seconds(where, name, value) if seconds else _whole(where, name, value, name == "max_containers")
+            )
+    return fields
+
+
 def _whole(where: str, name: str, value: Any, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidError(f"{where}: {name}={value!r} must be a whole number of at least {least}")
+        raise InvalidError(f"{where}: {name}={value!r} must be a whole number of at least {int(least)}")
+    if value >= MOST:
+        raise InvalidError(f"{where}: {name}={value!r:.40} must be less than {MOST}")
     return value
 
 
 def _seconds(where: str, name: str, value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
         raise InvalidError(f"{where}: {name}={value!r} must be a number of seconds above 0")
+    if value >= LONGEST:
+        raise InvalidError(f"{where}: {name}={value!r:.40} must be less than {LONGEST:g} seconds; that is thirty years")
     return float(value)
 
 
@@ -225,7 +245,7 @@ def _resources(where: str, options: dict[str, Any], fields: dict[str, Any]) -> N
             continue
         request, limit = value if isinstance(value, tuple) and len(value) == 2 else (value, 0)
         for number in (request, limit):
-            if not isinstance(number, int | float) or isinstance(number, bool) or number < 0:
+            if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < LONGEST:
                 raise InvalidError(
                     f"{where}: {name}={value!r} must be a number above 0, or a pair (request, limit) of them"
                 )
