@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -240,8 +241,6 @@ def test_without_one_it_is_said_what_to_do(home, tmp_path):
 
 
 def test_a_store_of_a_newer_version_is_refused(home, tmp_path):
-    import sqlite3
-
     made = Stays(home, tmp_path, "process")
     assert made.end() == 0
     with sqlite3.connect(home / "greenroom.db") as connection:
@@ -679,6 +678,42 @@ def test_what_can_not_be_detached_is_said(home, tmp_path):
         done = run("run", "--detach", *options, file, **extra)
         assert done.returncode == 2
         assert done.stderr.startswith("greenroom: --detach is for the server that stays")
+
+
+TRIES = """
+    import greenroom
+
+    app = greenroom.App("tries")
+
+    @app.function(retries=greenroom.Retries(max_retries=2, initial_delay=1.0, backoff_coefficient=1.0))
+    def fail():
+        with open("MARKS/ran", "a") as file:
+            file.write("1\\n")
+        raise OSError("again")
+"""
+
+
+def test_attempts_that_failed_have_failed_for_the_next_server_too(plain):
+    assert (
+        run("deploy", str(write(plain.directory, TRIES.replace("MARKS", str(plain.directory)), "t.py"))).returncode == 0
+    )
+    call = run("call", "tries", "fail", "--spawn").stdout.strip()
+
+    def noted() -> "list[tuple[int]]":
+        with sqlite3.connect(f"file:{plain.home}/greenroom.db?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT attempt FROM inputs").fetchall()
+
+    wait_for(lambda: noted() == [(1,)], what="it is kept that one has failed")
+    plain.end(signal.SIGKILL)
+    plain.start()
+    told = python(f"""
+try:
+    greenroom.FunctionCall.from_id({call!r}).get(timeout=60)
+except OSError as error:
+    print(error)
+""")
+    assert told == "again\n"
+    assert plain.ran() == [1, 1, 1], "as often as retries= says"
 
 
 def test_what_is_no_text_names_nothing(plain):

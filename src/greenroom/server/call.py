@@ -1,7 +1,7 @@
 """A call and its inputs, as the server has them; ``calls.py`` says what happens to them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from greenroom.model.input_state import InputState
 from greenroom.server.allowance import Allowance
@@ -31,14 +31,14 @@ class Keeper(Protocol):
     def ended(self, call: "Call", items: list[list[Any]], payloads: list[Payload]) -> None:
         """Inputs of it have: ``[index, status, detail]``, and their outputs."""
 
+    def failed(self, item: "Input") -> None:
+        """An attempt of it has, and there will be another."""
+
     def over(self, call: "Call") -> None:
         """All of them have."""
 
     def cancelled(self, call: "Call") -> None:
         """It was."""
-
-    def tried(self, item: "Input") -> None:
-        """An attempt of it has failed, and there will be another."""
 
 
 class Before(Protocol):
@@ -48,11 +48,22 @@ class Before(Protocol):
         """The input, if it runs; how it ended; None: it has not begun, or nobody is left who knows. It is told once."""
 
 
+class Known(NamedTuple):
+    """What is kept of an input that has not ended."""
+
+    number: int
+    """Among those of its call."""
+    payload: Payload
+    attempt: int
+    losses: int
+    tried: str
+
+
 class Input:
     """One set of arguments of a call."""
 
     __slots__ = ("attempt", "call", "container", "credited", "doom", "index", "losses", "payload", "queued_at", "seq",
-                 "started_at", "state", "yielded")  # fmt: skip
+                 "started_at", "state", "tried", "yielded")  # fmt: skip
 
     def __init__(self, call: "Call", index: int, payload: Payload) -> None:
         self.call = call
@@ -62,6 +73,8 @@ class Input:
         self.attempt = 0
         """Attempts that have failed."""
         self.losses = 0
+        self.tried = ""
+        """Which attempt failed last: the container may say so once more, to the server after this one."""
         self.yielded = 0
         """Values of a generator that have left: from the first one on, to run it again would send that twice."""
         self.credited = 0

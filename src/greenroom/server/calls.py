@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.input_state import InputEvent, InputState, next_state
 from greenroom.server.allowance import Allowance
-from greenroom.server.call import Call, Input, Receiver
+from greenroom.server.call import Call, Input, Known, Receiver
 from greenroom.server.clock import Clock
 from greenroom.server.delivery import deliver
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status, Values
@@ -75,12 +75,12 @@ class Calls:
         else:
             call.pool.enqueue(added)
 
-    def take_up(self, call: Call, inputs: Iterable[tuple[int, Payload, int, int]]) -> None:
-        """Inputs of a call that an earlier server had: ``(index, payload, attempts, losses)``."""
+    def take_up(self, call: Call, inputs: Iterable[Known]) -> None:
+        """Inputs of a call that an earlier server had."""
         added = []
-        for index, payload, attempt, losses in inputs:
-            item = call.inputs[index] = Input(call, index, payload)
-            item.attempt, item.losses = attempt, losses
+        for known in inputs:
+            item = call.inputs[known.number] = Input(call, known.number, known.payload)
+            item.attempt, item.losses, item.tried = known.attempt, known.losses, known.tried
             added.append(item)
         self._enqueue(call, added)
 
@@ -136,6 +136,8 @@ class Calls:
         here, there = item.call.pool.function, container.pool.function
         if item.state is not S.QUEUED or (here.spec.name, here.app.name) != (there.spec.name, there.app.name):
             return False
+        if item.tried and item.tried == _trial(container, seq):
+            return False  # that attempt has failed, and it is known by now
         self.dispatched(item, container, seq)
         item.started_at = self._clock.now()
         container.running[seq] = item
@@ -200,6 +202,7 @@ class Calls:
     def _came_back(self, item: Input, status: str, payload: Payload) -> None:
         stopped = item.container.stop_reason if item.container is not None else ""
         cancelled = item.call.cancelled or (f"{CANCELLED}: {stopped}" if stopped else CANCELLED)
+        _note_trial(item)
         doom, item.doom, item.container = item.doom, "", None
         over = status in (Status.OK, Status.END)
         if doom == "timeout" and (over or status == Status.CANCELLED):
@@ -220,6 +223,7 @@ class Calls:
         back: list[Input] = []
         for item in items:
             begun, doom = item.started_at is not None, item.doom
+            _note_trial(item)
             item.container, item.started_at, item.doom = None, None, ""
             if doom == "cancel":
                 self._end(item, E.CANCEL, Status.CANCELLED, item.call.cancelled or CANCELLED, b"")
@@ -276,7 +280,7 @@ class Calls:
             return
         item.state = next_state(item.state, E.RETRY)
         if item.call.keeper is not None:
-            item.call.keeper.tried(item)
+            item.call.keeper.failed(item)
 
         def again() -> None:
             if item.state is S.QUEUED:
@@ -396,6 +400,16 @@ class _Nobody:
 
     def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
         """Nothing to do: nobody waits."""
+
+
+def _note_trial(item: Input) -> None:
+    if item.call.keeper is not None and item.container is not None:
+        item.tried = _trial(item.container, item.seq)
+
+
+def _trial(container: "Container", seq: int) -> str:
+    """Names one attempt of an input."""
+    return f"{container.id} {seq}"
 
 
 def _name(item: Input) -> str:

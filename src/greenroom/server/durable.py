@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenroom.model.errors import ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
-from greenroom.server.call import Call, Input, Receiver
+from greenroom.server.call import Call, Input, Known, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
@@ -75,6 +75,8 @@ class Durable:
         """Bytes of inputs of this turn of the loop."""
         self._unwritten = 0
         """Bytes of inputs that have come and are not on the disk yet."""
+        self._noting = 0
+        """Attempts that have failed, and that aren't kept yet."""
         self._loading: dict[Call, list[Callable[[], None]]] = {}
         """Calls of which inputs are being read from the store, and who waits for them."""
         self._handing_out = HandingOut(server, store, self._forget)
@@ -171,7 +173,9 @@ class Durable:
             if rows and not call.cancelled:
                 call.stored -= len(rows)
                 call.loaded_to = rows[-1].idx
-                self._calls.take_up(call, [(row.idx, row.payload, row.attempt, row.losses) for row in rows])
+                self._calls.take_up(
+                    call, [Known(row.idx, row.payload, row.attempt, row.losses, row.container) for row in rows]
+                )
             elif call.stored:  # they aren't committed yet, or can't be read now
                 self._server.loop.call_later(SOON, self._refill, call)
             for each in waiting:
@@ -214,6 +218,18 @@ class Durable:
         self._keep(call, [row(call_id, *item, payload) for item, payload in zip(items, payloads, strict=True)])
         self._refill(call)
 
+    def failed(self, item: Input) -> None:
+        """An attempt of an input has: it is one whatever becomes of this server."""
+        attempt = self._rows.Attempt(item.call.id, item.index, item.attempt, item.losses, item.tried)
+
+        def noted(done: Future[None]) -> None:
+            self._noting -= 1
+
+        self._flush(item.call)
+        self._keeping.flush()
+        self._noting += 1
+        self._store.write(lambda c: self._rows.note_attempt(c, [attempt]), noted)
+
     def _keep(self, call: Call, outputs: "list[OutputRow]") -> None:
         def kept(done: Future[None]) -> None:
             if done.exception() is not None:  # nothing is told twice: they stay in memory until they can be kept
@@ -228,7 +244,7 @@ class Durable:
         self._keeping.put(outputs, kept)
 
     def when_kept(self, callback: Callable[[], object]) -> None:
-        """Called once all that ended in this turn of the loop is kept."""
+        """Called once all that ended or failed in this turn of the loop is kept."""
 
         def kept(done: Future[None]) -> None:
             if done.exception() is None:
@@ -236,7 +252,10 @@ class Durable:
             else:
                 self._server.loop.call_later(RETRY, self.when_kept, callback)
 
-        if not self._keeping.after(kept):
+        if self._noting:
+            self._keeping.flush()
+            self._store.write(lambda c: None, kept)
+        elif not self._keeping.after(kept):
             callback()
 
     def over(self, call: Call) -> None:
@@ -255,11 +274,6 @@ class Durable:
         """It was."""
         self._write(call, lambda c: self._rows.cancel(c, call.id, call.cancelled))
         self._end_stored(call)
-
-    def tried(self, item: Input) -> None:
-        """An attempt of it has failed, and there will be another."""
-        attempt = self._rows.Attempt(item.call.id, item.index, item.attempt, item.losses)
-        self._write(item.call, lambda c: self._rows.note_attempt(c, [attempt]))
 
     def say_cancelled(self, call: Call, peer: Receiver, rid: int) -> None:
         """Answer whoever cancelled it, once the next server would know."""
@@ -422,7 +436,7 @@ class Durable:
         call.stored = left.waiting - len(left.inputs)
         if left.inputs:
             call.loaded_to = left.inputs[-1].idx
-            self._calls.take_up(call, [(i.idx, i.payload, i.attempt, i.losses) for i in left.inputs])
+            self._calls.take_up(call, [Known(i.idx, i.payload, i.attempt, i.losses, i.container) for i in left.inputs])
         else:
             self.over(call)
 

@@ -50,7 +50,7 @@ class InputRow(NamedTuple):
     losses: int
     """Times that its container was lost."""
     container: str
-    """The container that it was given to last; ``""``: none."""
+    """The attempt that failed last: its container, and its number there; ``""``: none has."""
     payload: Payload
 
 
