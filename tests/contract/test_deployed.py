@@ -157,6 +157,63 @@ def test_classes_with_parameters_go_on_with_theirs(cluster, output):
     assert (model().tell.remote(), large.tell.remote()) == ((2, 3), (2, 9))
 
 
+def test_what_was_given_stays_so_in_a_version_with_another_default(cluster, tmp_path):
+    """In calls that its own containers have made, and that wait while it comes."""
+
+    def made(default):
+        app = greenroom.App("shop")
+
+        @app.cls(serialized=True, max_containers=1)
+        class Model:
+            size: str = greenroom.parameter(default=default)
+
+            @greenroom.method()
+            def wait(self, path):
+                import pathlib
+                import time
+
+                pathlib.Path(f"{path}-{id(self)}").touch()
+                while not pathlib.Path(f"{path}.go").exists():
+                    time.sleep(0.01)
+                return self.size
+
+        @app.cls(serialized=True, max_containers=1)
+        class Own:
+            def __init__(self, size=default):
+                self.size = size
+
+            @greenroom.method()
+            def wait(self, path):
+                import pathlib
+                import time
+
+                pathlib.Path(f"{path}-{id(self)}").touch()
+                while not pathlib.Path(f"{path}.go").exists():
+                    time.sleep(0.01)
+                return self.size
+
+        @app.function(serialized=True)
+        def begin(path):
+            ways = Model(), Model(size="small"), Own("small"), Own(size="small")
+            return [way.wait.spawn(path).object_id for way in ways]
+
+        return app
+
+    def waiting(server):
+        return [len(p.queue) for name in ("Model", "Own") for f in server.deployments.current["shop"].functions.values()
+                if f.spec.name == name for p in f.pools.values() if p.containers]  # fmt: skip
+
+    made("small").deploy()
+    path = str(tmp_path / "a")
+    first, second = named("begin").remote(path), named("begin").remote(path)
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 3, what="one of each set runs")
+    cluster.wait_until(lambda: cluster.on_server(waiting) == [1, 1, 3])
+    made("large").deploy()
+    (tmp_path / "a.go").touch()
+    results = [[greenroom.FunctionCall.from_id(call).get(timeout=60) for call in calls] for calls in (first, second)]
+    assert results == [["small", "small", "small", "small"], ["large", "small", "small", "small"]]
+
+
 def models(version):
     app = greenroom.App("shop")
 

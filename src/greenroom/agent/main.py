@@ -57,7 +57,15 @@ def main(begin_fd: int, ledger_fd: int, supervisor_fd: int) -> NoReturn:
         sys.exit(1)
     main_module = spec.module if spec.main_alias else ""
     enter_container(
-        Inside(begin.container_id, begin.app_id, begin.socket, begin.token, main_module, begin.reconnect > 0)
+        Inside(
+            begin.container_id,
+            begin.app_id,
+            begin.socket,
+            begin.token,
+            main_module,
+            begin.reconnect > 0,
+            begin.deployed,
+        )
     )
     ledger = _lasting(ledger_fd) if begin.reconnect else Ledger(ledger_fd)
     agent = _agent_for(spec)(begin, spec, data, ledger, supervisor_fd)

@@ -1,10 +1,16 @@
-"""A class's constructor arguments as they travel: every set has a pool of its own, however it was written."""
+"""A class's constructor arguments as they travel: every set has a pool of its own, however it was written.
+
+Arguments that are their parameter's default are left out, so that those who give them share a pool with those who don't. Not so
+in a deployed app: what it spawns is kept, and the version that runs it may have other defaults. There what was given stays given, as
+it does by name, and what wasn't is what that version says.
+"""
 
 from typing import Any
 
 from greenroom.model.errors import InvalidError, SerializationError
 from greenroom.sdk.codec import encode
 from greenroom.usercode.code import required_parameters
+from greenroom.usercode.context import inside
 from greenroom.usercode.definition import ClassDefinition
 from greenroom.usercode.service import bind_parameters
 
@@ -13,7 +19,7 @@ _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
 def canonical(definition: ClassDefinition, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """The arguments in one form: in order, and without those that are their parameter's default.
+    """The arguments in one form: by name where they can be, sorted, and without those that say nothing.
 
     Raises:
         InvalidError: they don't fit the constructor.
@@ -21,8 +27,8 @@ def canonical(definition: ClassDefinition, args: tuple[Any, ...], kwargs: dict[s
     if definition.has_constructor:
         return _of_constructor(definition.cls, args, kwargs)
     values = bind_parameters(definition, args, kwargs)
-    defaults = {name: info.default for name, info in definition.parameters.items() if info.init}
-    return (), {name: values[name] for name, default in defaults.items() if values[name] != default}
+    parameters = definition.parameters
+    return (), {name: values[name] for name in sorted(kwargs) if _says(values[name], parameters[name].default)}
 
 
 def _of_constructor(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
@@ -39,17 +45,23 @@ def _of_constructor(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         raise InvalidError(f"{cls.__name__}(…): {error}") from None
     parameters = list(signature.parameters.values())[1:]
     given = bound.arguments
-    if not any(parameter.kind is parameter.VAR_POSITIONAL and parameter.name in given for parameter in parameters):
-        for parameter in parameters:
-            named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            if named and parameter.name in given and _same(given[parameter.name], parameter.default):
-                del given[parameter.name]
-    return bound.args[1:], dict(sorted(bound.kwargs.items()))
+    if any(parameter.kind is parameter.VAR_POSITIONAL and parameter.name in given for parameter in parameters):
+        return bound.args[1:], dict(sorted(bound.kwargs.items()))  # what comes before it has to be given by place
+    named = {}
+    for parameter in parameters:
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and parameter.name in given:
+            value = given.pop(parameter.name)
+            if _says(value, parameter.default):
+                named[parameter.name] = value
+    return bound.args[1:], dict(sorted({**named, **bound.kwargs}.items()))
 
 
-def _same(value: Any, default: Any) -> bool:
-    """Only of plain values can equality be asked without running the user's code."""
-    return value is default or (type(value) is type(default) and type(value) in _PLAIN and value == default)
+def _says(value: Any, default: Any) -> bool:
+    """Whether it makes a difference that an argument was given. Only of plain values can equality be asked without running the
+    user's code."""
+    if (here := inside()) is not None and here.deployed:
+        return True
+    return not (value is default or (type(value) is type(default) and type(value) in _PLAIN and value == default))
 
 
 def encode_binding(name: str, arguments: Arguments, by_value: bool) -> bytes:

@@ -58,6 +58,7 @@ class WorkerPeer:
             "max_payload": settings.max_payload,
             "inline_limit": settings.inline_limit,
             "reconnect": returns.window if returns is not None and returns.starts(container) else 0.0,
+            "deployed": function.app.deployed,
         }
         environment, container.environment = container.environment, None
         if environment is None:

@@ -18,6 +18,8 @@ class Inside(NamedTuple):
     """The name under which the program's ``__main__`` is imported here; ``""``: under its own."""
     outlives: bool = False
     """It goes on without its server, until the next one is there."""
+    deployed: bool = False
+    """Its app is: another version may run what it calls, with other defaults."""
 
 
 class Own(NamedTuple):

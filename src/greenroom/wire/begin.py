@@ -31,6 +31,8 @@ class Begin(NamedTuple):
     """Seconds for which it goes on without its server, and looks for the next one; 0: it ends at once."""
     job: dict[str, Any] = {}
     """A step of an image that it is to make, and nothing else: see ``agent/build.py``."""
+    deployed: bool = False
+    """Another version of its app may take what it spawns."""
 
 
 def write_begin(begin: Begin, payloads: Sequence[Payload]) -> int:

@@ -79,7 +79,7 @@ class Endpoint(NamedTuple):
         function = self.function
         if not given:
             return function.pool(""), "its constructor takes arguments, which no URL can give: use parameter()"
-        binding = pickle.dumps(((), {name: given[name] for name in wanted if name in given}), 5)
+        binding = pickle.dumps(((), dict(sorted(given.items()))), 5)
         key = hashlib.sha256(binding).hexdigest()[:32]
         if key not in function.pools:
             if len(function.pools) >= MOST_POOLS:
