@@ -5,9 +5,12 @@ import json
 import os
 import shlex
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -648,14 +651,16 @@ def test_a_function_that_is_run_detached_outlives_its_program(plain):
         wait_for(lambda: plain.apps() == [])
 
 
-def test_a_detached_app_is_stopped_and_ends_with_the_server(plain):
+def test_a_detached_app_is_stopped_and_is_not_back(plain):
     assert run("run", "--detach", detached(plain)).returncode == 0
     assert run("app", "stop", "batch").stdout == "✓ batch has ended\n"
     assert plain.apps() == []
     (plain.directory / "one").unlink()
     printed = run("run", "--detach", detached(plain)).stdout
     call = next(line for line in printed.splitlines() if line.startswith("fc-"))
-    assert plain.end() == 0
+    assert run("app", "stop", "batch").stdout == "✓ batch has ended\n"
+    assert rows(plain.home, "detached", "versions", "functions") == {}
+    plain.end(signal.SIGKILL)
     plain.start()
     assert plain.apps() == []
     collect = f"""
@@ -664,7 +669,177 @@ try:
 except greenroom.InputCancellation as error:
     print(error)
 """
-    assert python(collect).startswith("the call was cancelled: ")
+    assert python(collect).startswith("the call was cancelled: stopped by `greenroom app stop`")
+
+
+def rows(home: Path, *tables: str) -> "dict[str, int]":
+    """What is kept of apps, by table; of those that have any."""
+    with closing(sqlite3.connect(f"file:{home}/greenroom.db?mode=ro", uri=True)) as connection:
+        found = {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            for table in tables or ("detached", "versions", "functions", "images", "version_images", "containers")
+        }
+    return {table: count for table, count in found.items() if count}
+
+
+LASTS = """
+    import time
+    from pathlib import Path
+
+    import greenroom
+
+    app = greenroom.App("lasts")
+
+    @app.function(max_containers=1, scaledown_window=0.2)
+    def work(name):
+        with open("MARKS/runs", "a") as file:
+            file.write(f"{name}\\n")
+        print("runs", name)
+        while not Path(f"MARKS/{name}.go").exists():
+            time.sleep(0.01)
+        if name == "fails":
+            raise ValueError("of mine")
+        return name
+
+    @app.local_entrypoint()
+    def main():
+        for name in ("one", "two", "fails"):
+            print(work.spawn(name).object_id)
+        while not Path("MARKS/runs").exists():
+            time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_detached_app_goes_on_with_the_next_server(stays, home, number):
+    file = str(write(stays.directory, LASTS.replace("MARKS", str(stays.directory)), "lasts.py"))
+    printed = run("run", "--detach", file)
+    assert printed.returncode == 0, printed.stderr
+    calls = [line for line in printed.stdout.splitlines() if line.startswith("fc-")]
+    assert rows(home) == {"detached": 1, "versions": 1, "functions": 1, "containers": 1}
+    (before,) = stays.apps()
+    (container,) = json.loads(run("container", "list", "--json").stdout)
+    stays.process.send_signal(number)
+    if number == signal.SIGTERM:
+        wait_for(lambda: stays.apps()[0]["state"] == "stopping")
+        (stays.directory / "one.go").touch()  # what runs is finished in the time that there is for that
+    stays.process.wait(60)
+    stays.start()
+    (after,) = stays.apps()
+    same = ("id", "name", "state", "created_at", "functions")
+    assert [after[name] for name in same] == [before[name] for name in same]
+    assert after["state"] == "detached"
+    if number == signal.SIGKILL:
+        (there,) = json.loads(run("container", "list", "--json").stdout)
+        assert there["id"] == container["id"], "it has outlived its server"
+    for name in ("one", "two", "fails"):
+        (stays.directory / f"{name}.go").touch()
+    first, second, fails = calls
+    collect = f"""
+for call in {[first, second, fails]!r}:
+    try:
+        print(greenroom.FunctionCall.from_id(call).get(timeout=60))
+    except ValueError as error:
+        print(error)
+"""
+    assert python(collect) == "one\ntwo\nof mine\n"
+    assert (stays.directory / "runs").read_text() == "one\ntwo\nfails\n", "each ran once"
+    wait_for(lambda: stays.apps() == [], what="it has ended by itself")
+    wait_for(lambda: rows(home) == {}, what="nothing is kept of it any more")
+    logs = [line.partition(" | ")[2] for line in run("app", "logs", "lasts").stdout.splitlines()]
+    assert [line for line in logs if line.startswith("runs")] == ["runs one", "runs two", "runs fails"]
+    stays.end(signal.SIGKILL)
+    stays.start()
+    assert stays.apps() == []
+    assert python(collect) == "one\ntwo\nof mine\n", "results are kept all the same"
+    assert stays.end() == 0
+    assert_nothing_left(home)
+
+
+def test_a_program_that_still_runs_collects_from_the_next_server(plain):
+    file = str(write(plain.directory, LASTS.replace("MARKS", str(plain.directory)), "lasts.py"))
+    program = subprocess.Popen([*COMMAND, "run", "-d", f"{file}::work", "--name", "mine"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=environment())  # fmt: skip
+    wait_for((plain.directory / "runs").exists)
+    plain.end(signal.SIGKILL)
+    plain.start()
+    (plain.directory / "mine.go").touch()
+    printed, said = program.communicate(timeout=60)
+    assert (program.returncode, printed.splitlines()[-1:]) == (0, ["mine"]), said
+    assert "Traceback" not in said
+    assert (plain.directory / "runs").read_text() == "mine\n"
+    wait_for(lambda: plain.apps() == [])
+
+
+ALWAYS = """
+    import os
+
+    import greenroom
+
+    app = greenroom.App("always")
+
+    @app.function()
+    @greenroom.wsgi_app()
+    def page():
+        def application(environ, start_response):
+            start_response("200 OK", [])
+            return [b"here"]
+        return application
+
+    @app.function(min_containers=1)
+    def there():
+        pass
+
+    @app.local_entrypoint()
+    def main():
+        print(page.web_url)
+"""
+
+
+def test_what_is_there_always_is_there_again_until_it_is_stopped(plain, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        monkeypatch.setenv("GREENROOM_WEB_PORT", str(found.getsockname()[1]))
+    plain.end()
+    plain.start()
+    printed = run("run", "--detach", str(write(plain.directory, ALWAYS, "always.py")))
+    assert printed.returncode == 0, printed.stderr
+    url = next(line for line in printed.stdout.splitlines() if line.startswith("http"))
+
+    def containers() -> "list[str]":
+        return [r["id"] for r in json.loads(run("container", "list", "--json").stdout) if r["function"] == "there"]
+
+    def says() -> bytes:
+        try:
+            with urllib.request.urlopen(url, timeout=30) as response:
+                return response.read()
+        except OSError:
+            return b""  # what serves it takes a moment to load
+
+    assert says() == b"here"
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        before = wait_for(containers)
+        plain.end(number)
+        plain.start()
+        assert wait_for(says) == b"here"
+        assert (wait_for(containers) == before) == (number == signal.SIGKILL)
+    assert run("app", "stop", "always").returncode == 0
+    plain.end(signal.SIGKILL)
+    plain.start()
+    assert plain.apps() == []
+    wait_for(lambda: rows(plain.home) == {})
+
+
+def test_a_detached_app_that_can_not_be_kept_does_not_begin(plain):
+    full = plain.home / "greenroom.db-wal"
+    assert full.exists()
+    with closing(sqlite3.connect(plain.home / "greenroom.db", isolation_level=None, timeout=30)) as connection:
+        connection.execute("BEGIN IMMEDIATE")  # as a disk that can't be written looks, once it has been waited for
+        done = run("run", "--detach", detached(plain))
+        connection.execute("ROLLBACK")
+    assert done.returncode == 1
+    assert "batch can't be kept, and so can't go on without its program: " in done.stderr
+    assert not (plain.directory / "one").exists()
+    wait_for(lambda: plain.apps() == [])
 
 
 def test_what_can_not_be_detached_is_said(home, tmp_path):

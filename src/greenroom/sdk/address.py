@@ -60,6 +60,9 @@ def set_address(address: Address | None, *, own: bool = False) -> None:
 
 
 def _effective() -> Address | None:
+    if _current is not None and not _own and _current.far is None and _configured is None:
+        there = standing()  # this program's, unless that was started again: then it has another token
+        return there if there is not None and there.path == _current.path else _current
     return _current or _configured or chosen() or standing()
 
 

@@ -328,7 +328,7 @@ class App:
         """What entering ``run()`` does; ``replaces``: the id of the version that answers requests until this one can, if any."""
         if self._session is not None:
             raise InvalidError(f"{self!r} is running already")
-        created = m.CreateApp(next_rid(), new_id("ap"), self._name or "app", replaces)
+        created = m.CreateApp(next_rid(), new_id("ap"), self._name or "app", replaces, detach)
         session = self._define(created, images_only=images_only, stays=detach)
         try:
             if replaces:

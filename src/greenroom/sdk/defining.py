@@ -146,7 +146,7 @@ def take_over(session: Session, app_id: str) -> None:
 
 
 def detach(session: Session, app_id: str) -> None:
-    """Have it go on when this program has ended; raises InvalidError where the server doesn't."""
+    """Have it go on when this program has ended; raises InvalidError where the server doesn't, ExecutionError where it can't be kept."""
     session.request(Detach(next_rid(), app_id))
 
 

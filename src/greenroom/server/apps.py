@@ -26,6 +26,8 @@ class App:
         """It stays without its program."""
         self.detached = False
         """It goes on when its program has ended: see ``detached.py``."""
+        self.kept = False
+        """It is detached, and in the store: the next server has it."""
         self.version = 0
         """Of a deployed app, once it is kept."""
         self.replaced = False

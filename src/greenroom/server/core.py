@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from greenroom.model.container_state import ContainerEvent, ContainerState
 from greenroom.model.errors import InvalidError, NotFoundError
 from greenroom.model.settings import Settings
+from greenroom.server import detached
 from greenroom.server.app_logs import AppLogs
 from greenroom.server.apps import App
 from greenroom.server.bundles import Bundles
@@ -134,7 +135,12 @@ class Server:
     # ---- beginning ----
 
     def use_store(self, store: "Database", then: Callable[[], None]) -> None:
-        """Keep deployed apps and their calls there, and have again what an earlier server had; ``then`` is called once it is."""
+        """Keep apps that stay and their calls there, and have again what an earlier server had; ``then`` is called once it is."""
+
+        def complete() -> None:
+            returns.restored()
+            detached.go_on(self)
+            self.secrets.look_for_key()
 
         def restored() -> None:
             assert self.durable is not None
@@ -142,14 +148,14 @@ class Server:
             expected = returns.begin()
             if self._worker is not None:
                 self._worker.adopt(expected, self.settings.cancel_grace + self.settings.exit_grace + WORKER_END)
-            self.durable.restore(returns.restored)
+            self.durable.restore(complete)
             self.firing.restore(list(self.deployments.current.values()))
             then()
 
         self.store, self.durable, self.firing = store, Durable(self, store), Firing(self, store)
         returns = self.returns = Returns(self, store)
         self.lifecycle.came = returns.came
-        returns.find(lambda: self.deployments.restore(restored))
+        returns.find(lambda: self.deployments.restore(lambda: detached.restore(self, restored)))
 
     def serve(self, listener: socket.socket, *, ephemeral: bool) -> None:
         """Take connections; an ephemeral server ends with its last client."""
@@ -238,6 +244,8 @@ class Server:
         if request is not None:
             app.stopping.append(request)
         if first:
+            if app.kept and self._ending is None:
+                detached.forget(self, app)
             for function in app.functions.values():
                 for pool in function.pools.values():
                     pool.close()

@@ -19,9 +19,14 @@ def add_function(
     spec: FunctionSpec,
     definition: Payload,
     then: Callable[[dict[str, str], Error | None], None],
+    sealed: str = "",
 ) -> None:
-    """From now on it can be called; ``then`` is told the URLs of its web endpoints, by method, or why they can't be served."""
-    function = app.functions[spec.function_id] = server.functions[spec.function_id] = Function(app, spec, definition)
+    """From now on it can be called; ``then`` is told the URLs of its web endpoints, by method, or why they can't be served.
+
+    ``sealed``: see ``Function``.
+    """
+    function = Function(app, spec, definition, sealed)
+    app.functions[spec.function_id] = server.functions[spec.function_id] = function
     function.refusal = server.machine.refuse(spec)
     if text := server.machine.mention(spec):
         server.say_once(app, text)

@@ -65,8 +65,7 @@ class DeployHandlers:
         self._server.deployments.deploy(app, self._answer(message.rid, lambda: {"version": app.version}))
 
     def _detach(self, message: d.Detach, payloads: list[Payload]) -> None:
-        detach(self._server, self._server.app(message.app_id))
-        self._done(message.rid)
+        detach(self._server, self._server.app(message.app_id), self._answer(message.rid, dict))
 
     def _leave(self, message: d.Leave, payloads: list[Payload]) -> None:
         self._peer.leaves(self._server.app(message.app_id))
@@ -88,7 +87,7 @@ class DeployHandlers:
             for container in containers:
                 self._server.leave_output_soon(container)
 
-        if self._server.deployments.current.get(app.name) is app:
+        if self._server.deployments.current.get(app.name) is app or app.kept:
             self._server.deployments.withdraw(app, stop)
         else:
             stop("")

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from greenroom.server.replacing import Replacement
-from greenroom.server.versions import KEPT, contents_of
+from greenroom.server.versions import KEPT, Contents, contents_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -45,7 +45,13 @@ class Deploying:
 
     def begin(self) -> None:
         """Keep it, and go on."""
-        app, (functions, images) = self._app, contents_of(self._server, self._app)
+        self._server.disk.do(contents_of(self._server, self._app), self._read)
+
+    def _read(self, done: Future[Contents]) -> None:
+        if (error := done.exception()) is not None:
+            self._end(str(error))
+            return
+        app, (functions, images) = self._app, done.result()
         self._store.write(
             lambda c: self._versions.add_version(c, app.name, app.id, app.created_at, functions, images), self._added
         )

@@ -124,14 +124,14 @@ class Deployments:
                 self._server.stop_app(app, "it could not be had again")
             elif app.held and returns is not None:
                 returns.expect(app)
-                self._unhold(app)
+                self.unhold(app)
             if not left:
                 drain(self._server, then)
 
         self._kept_by().read(all_kept, found)
 
     def withdraw(self, app: "App", then: Then) -> None:
-        """Nothing answers to its name any more, nor will after a restart; ``then`` is told once that is kept, or can't be."""
+        """It is deployed, or detached, no longer, nor will be after a restart; ``then`` is told once that is kept, or can't be."""
         from greenroom.server.store import versions
 
         def said(done: Future[None]) -> None:
@@ -140,7 +140,11 @@ class Deployments:
             then(str(error or ""))
 
         stopped = versions.VersionState.STOPPED
-        self._kept_by().write(lambda c: versions.set_state(c, app.id, stopped), said)
+        if app.kept:
+            app.kept = False
+            self._kept_by().write(lambda c: versions.forget_detached(c, app.id), said)
+        else:
+            self._kept_by().write(lambda c: versions.set_state(c, app.id, stopped), said)
 
     def _switch(self, before: "App | None", app: "App", number: int) -> None:
         app.version = number
@@ -163,7 +167,7 @@ class Deployments:
                 if (successor := self._successor(pool, app)) is not None:
                     successor.inherit(pool)
         longest = max((function.spec.timeout for function in before.functions.values()), default=0.0)
-        before.on_end = lambda: self._unhold(app)
+        before.on_end = lambda: self.unhold(app)
         self._server.stop_app(before, f"version {app.version} was deployed", drain=longest)
 
     def _successor(self, pool: Pool, app: "App") -> Pool | None:
@@ -176,7 +180,8 @@ class Deployments:
             function.pools[key] = Pool(function, pool.binding, self._server.lifecycle)
         return function.pools.get(key)
 
-    def _unhold(self, app: "App") -> None:
+    def unhold(self, app: "App") -> None:
+        """From now on it starts containers."""
         app.held = False
         for function in app.functions.values():
             for pool in function.pools.values():

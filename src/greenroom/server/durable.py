@@ -1,4 +1,4 @@
-"""Spawned calls of deployed apps: kept in the store from before they are acknowledged until a week after they have ended.
+"""Spawned calls of deployed and detached apps: kept in the store from before they are acknowledged until a week after they have ended.
 
 What is kept need not be in memory too: an output leaves it once it is committed, a call once all of its are. Who collects
 one gets what is committed from the store, and what isn't, or ends meanwhile, from memory; some of it perhaps twice.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenroom.model.errors import ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Input, Known, Receiver
+from greenroom.server.detached import function_kept, why_none
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
@@ -417,7 +418,7 @@ class Durable:
 
     def _go_on_with(self, left: "_Unfinished") -> None:
         row = left.row
-        function = self._server.deployments.function(row.function_id)
+        function = function_kept(self._server, row.function_id)
         pool = function.pool(row.binding) if function is not None else None
         if function is not None and pool is None and row.binding:
             pool = function.pools[row.binding] = Pool(function, left.binding, self._server.lifecycle)
@@ -425,7 +426,7 @@ class Durable:
         if row.inputs is None:
             reason = CUT
         elif pool is None or function is None or function.spec.method(row.method) is None:
-            reason = reason or f"the call was cancelled: {self._server.deployments.lacks(row.function_id)}"
+            reason = reason or f"the call was cancelled: {why_none(self._server, row.function_id)}"
         if reason or pool is None or row.inputs is None:
             self._end_all(row, reason)
             return

@@ -245,6 +245,7 @@ class ClientPeer(CallerPeer):
 
     def _create_app(self, message: m.CreateApp, payloads: list[Payload]) -> None:
         self._server.create_app(message.app_id, message.name, message.replaces)
+        self._server.apps[message.app_id].held = message.detached  # else a container would end with this server
         self._done(message.rid)
 
     def _take_over(self, message: TakeOver, payloads: list[Payload]) -> None:

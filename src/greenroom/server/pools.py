@@ -42,10 +42,10 @@ FILE_SHARE = BATCH_BYTES // MOST_FILES
 class Function:
     """A function or class of an app, as the server keeps it."""
 
-    def __init__(self, app: "App", spec: FunctionSpec, definition: Payload) -> None:
-        self.app = app
-        self.spec = spec
-        self.definition = definition
+    def __init__(self, app: "App", spec: FunctionSpec, definition: Payload, sealed: str = "") -> None:
+        self.app, self.spec, self.definition = app, spec, definition
+        self.sealed = sealed
+        """The values of its variables, as the store had them: ``sealing.py``; ``""``: the spec has them."""
         self.pools: dict[str, Pool] = {}
         self.urls: dict[str, str] = {}
         """Of its web endpoints, by method."""

@@ -1,4 +1,4 @@
-"""Containers of deployed apps that outlive their server, and have this one after it.
+"""Containers of deployed and detached apps that outlive their server, and have this one after it.
 
 **While a server lives** it keeps, of each such container, who it is, and tells it which of its results are safe.
 **When it has died** a container goes on for the reconnect window and looks for the next server. That has made a
@@ -117,7 +117,7 @@ class Returns:
     def starts(self, container: "Container") -> bool:
         """Whether that container, which starts, may outlive this server; then it is kept."""
         app = container.pool.function.app
-        if not app.deployed or not self.window:
+        if not (app.deployed or app.detached) or not self.window:
             return False
         pool, token = container.pool, _hash(container.token)
         key = next(key for key, other in pool.function.pools.items() if other is pool)

@@ -1,5 +1,5 @@
-"""Stored secrets, as functions and images get them: read from the vault for each container that starts, and for each
-image that is asked for; what was read is kept no longer than that needs it.
+"""Secrets, as functions and images get them: stored ones are read from the vault for each container that starts, and for each
+image that is asked for; so are values that the store had sealed. What was read is kept no longer than that needs it.
 """
 
 from concurrent.futures import Future
@@ -9,7 +9,8 @@ from greenroom.model.errors import Error, InvalidError, ProtocolError
 from greenroom.model.image import Step
 from greenroom.model.secrets import StoredSecret, read_stored
 from greenroom.server.containers import Container
-from greenroom.server.vault import Vault
+from greenroom.server.sealing import unseal_spec
+from greenroom.server.vault import Vault, mark_of
 from greenroom.wire.payload import Payload, in_memory
 from greenroom.wire.schema import from_json
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _PLACES = ("environment", "values")
 """Where a step's ``rest`` can have variables."""
+MOST_NAMED = 10
+"""Apps that one line names."""
 
 
 class Secrets:
@@ -32,17 +35,36 @@ class Secrets:
 
     def ready(self, container: Container) -> bool:
         """Whether its variables are there. If not, they are read, and then it is placed."""
-        spec = container.pool.function.spec
-        if not spec.secrets or container.environment is not None:
+        spec, sealed = container.pool.function.spec, container.pool.function.sealed
+        if not (spec.secrets or sealed) or container.environment is not None:
             return True
         if container not in self._reading:
             self._reading.add(container)
-            named = read_stored(spec.secrets)
-            self._server.disk.do(
-                lambda: self.vault.environment(spec.environment, named, used=True),
-                lambda done: self._read(container, done),
-            )
+
+            def read() -> dict[str, str]:
+                whole = unseal_spec(self.vault, spec, sealed)
+                return self.vault.environment(whole.environment, read_stored(whole.secrets), used=True)
+
+            self._server.disk.do(read, lambda done: self._read(container, done))
         return False
+
+    def look_for_key(self) -> None:
+        """Say, in a line, which apps can't have the values that were kept for them."""
+        apps: dict[str, set[str]] = {}
+        for function in self._server.functions.values():
+            if function.sealed:
+                apps.setdefault(mark_of(function.sealed), set()).add(function.app.name)
+
+        def looked(done: Future[set[str]]) -> None:
+            lost = sorted({name for mark, names in apps.items() if mark not in done.result() for name in names})
+            if lost:
+                more = f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+                self._server.log(
+                    f"{', '.join(lost[:MOST_NAMED])}{more} can't start what was given values: {self.vault.lacks_key()}"
+                )
+
+        if apps:
+            self._server.disk.do(lambda: self.vault.opens(apps), looked)
 
     def _read(self, container: Container, done: Future[dict[str, str]]) -> None:
         self._reading.discard(container)

@@ -26,7 +26,9 @@ def function_of(server: "Server", app: "App", name: str) -> Function | None:
         spec, base = _spec(app, name)
     except InvalidError:
         return None
-    made = app.functions[spec.function_id] = server.functions[spec.function_id] = Function(app, spec, base.definition)
+    made = app.functions[spec.function_id] = server.functions[spec.function_id] = Function(
+        app, spec, base.definition, base.sealed
+    )
     made.refusal = server.machine.refuse(spec)
     if not spec.needs_binding:
         made.pools[""] = Pool(made, b"", server.lifecycle)

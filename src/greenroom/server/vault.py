@@ -1,4 +1,5 @@
-"""The vault: stored secrets on disk, each a file that is encrypted with one key. All of it is for the disk's thread.
+"""The vault: stored secrets on disk, each a file that is encrypted with one key; and what else is sealed with that, and lies
+elsewhere. All of it is for the disk's thread.
 
 ``$GREENROOM_HOME/secrets/`` has ``key`` and a ``NAME.secret`` for each, which only their owner can read. What a file
 holds (its name, the variables and their names, when it was made) is sealed as a whole by Fernet, so that nothing of it can
@@ -10,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,7 +51,7 @@ class Vault:
             existed = os.path.lexists(path)
             if existed and not overwrite:
                 raise InvalidError(f"there is a stored secret {name} already: --force overwrites it")
-            key = self._key_to_write_with(path)
+            key = self._key_to_write_with(path.stem)
             now = time.time()
             created = now
             if existed:
@@ -100,6 +101,43 @@ class Vault:
             found |= {name: variables[name] for name in secret.only or variables if name in variables}
             found |= secret.after
         return found
+
+    # ---- what lies elsewhere ----
+
+    def seal(self, content: Any) -> str:
+        """Anything that JSON has, as a text that can't be read, or changed, without the key; raises ExecutionError."""
+        with self._locked():
+            key = self._key_to_write_with()
+        return f"{key.mark}:{key.fernet.encrypt(json.dumps(content).encode()).decode()}"
+
+    def unseal(self, sealed: str) -> Any:
+        """The inverse of :meth:`seal`; raises ExecutionError: it was sealed with another key, or changed."""
+        mark, _, token = sealed.partition(":")
+        if (key := self._key()) is None or key.mark != mark:
+            raise ExecutionError(self.lacks_key())
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return json.loads(key.fernet.decrypt(token.encode()))
+        except InvalidToken:
+            raise ExecutionError(
+                "values given by env= or Secret.from_dict are damaged in the database: deploy anew"
+            ) from None
+
+    def opens(self, marks: Iterable[str]) -> set[str]:
+        """Which of these marks is the key's; it is only looked at, and nothing that takes long is loaded."""
+        try:
+            there = _mark((self._directory / KEY).read_bytes())
+        except OSError:
+            there = ""
+        return {mark for mark in marks if mark == there}
+
+    def lacks_key(self) -> str:
+        """Why something can't be unsealed, and what to do."""
+        return (
+            "values given by env= or Secret.from_dict can't be read without the key that they were sealed with, which "
+            f"{self._directory / KEY} isn't: copy secrets/ there from where the database was, or deploy anew"
+        )
 
     # ---- the files ----
 
@@ -223,18 +261,18 @@ class Vault:
                 f"can't read the key of the stored secrets, {path}: {error.strerror or error}"
             ) from None
         try:
-            return _Key(_fernet().Fernet(data), hashlib.sha256(data).hexdigest()[:16])
+            return _Key(_fernet().Fernet(data), _mark(data))
         except ValueError:
             raise ExecutionError(
                 f"{path} is not the key of the stored secrets, or is damaged: put the right one back; without it, remove it "
                 "and all that is there by `greenroom secret delete`, and create the secrets anew"
             ) from None
 
-    def _key_to_write_with(self, path: Path) -> _Key:
+    def _key_to_write_with(self, but_for: str = "") -> _Key:
         """Made with the first secret; never beside others, which it could not open."""
         if (key := self._key()) is not None:
             return key
-        if any(name != path.stem for name in self._names()):
+        if any(name != but_for for name in self._names()):
             raise ExecutionError(self._lost())
         self._write(self._directory / KEY, _fernet().Fernet.generate_key())
         made = self._key()
@@ -246,6 +284,15 @@ class Vault:
             f"the key of the stored secrets, {self._directory / KEY}, is lost, and they can't be read without it: put it back "
             "from a backup, or remove them by `greenroom secret delete` and create them anew"
         )
+
+
+def mark_of(sealed: str) -> str:
+    """The mark of the key that a text was sealed with."""
+    return sealed.partition(":")[0]
+
+
+def _mark(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()[:16]
 
 
 def _fernet() -> Any:

@@ -1,4 +1,4 @@
-"""Between deployed apps and the store: what is kept of a version, and an app made of what was kept."""
+"""Between apps that stay and the store: what is kept of a version, and an app made of what was kept."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenroom.model.errors import Error, NotFoundError
 from greenroom.model.spec import FunctionSpec
+from greenroom.server import sealing
 from greenroom.server.defining import add_function
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from greenroom.server.core import Server
     from greenroom.server.store.versions import FunctionRow, ImageRow, VersionRow
 
+Contents = tuple[list["FunctionRow"], list["ImageRow"]]
 KEPT = 20
 """Versions of an app that can be rolled back to."""
 
@@ -27,22 +29,44 @@ class Kept(NamedTuple):
     images: "list[ImageRow]"
 
 
-def contents_of(server: "Server", app: "App") -> "tuple[list[FunctionRow], list[ImageRow]]":
-    """What is to be kept of an app that is defined."""
+def contents_of(server: "Server", app: "App") -> Callable[[], Contents]:
+    """What is to be kept of an app that is defined, as it is now: work for the disk's thread, which raises ExecutionError."""
     from greenroom.server.store.versions import FunctionRow, ImageRow
 
-    functions = [FunctionRow(f.spec.function_id, f.spec.to_json(), f.definition) for f in app.functions.values()]
-    return functions, [ImageRow(i.id, i.name, i.asked, i.payloads) for i in server.images.of(app)]
+    vault = server.secrets.vault
+    functions = [(f.spec, f.definition, f.sealed) for f in app.functions.values()]
+    images = [ImageRow(i.id, i.name, i.asked, i.payloads) for i in server.images.of(app)]
+
+    def seal() -> Contents:
+        rows = []
+        for spec, definition, sealed in functions:
+            spec = sealing.unseal_spec(
+                vault, spec, sealed
+            )  # with the key of now, should another have been there before
+            rows.append(sealing.seal_function(vault, FunctionRow(spec.function_id, spec.to_json(), definition)))
+        return rows, [sealing.seal_image(vault, row) for row in images]
+
+    return seal
 
 
 def all_kept(connection: "Connection") -> list[Kept]:
     """Those that serve."""
     from greenroom.server.store import versions
 
-    rows = versions.all_current(connection)
-    return [
-        Kept(r, versions.functions_of(connection, r.app_id), versions.images_of(connection, r.app_id)) for r in rows
-    ]
+    return [_whole(connection, row) for row in versions.all_current(connection)]
+
+
+def all_detached(connection: "Connection") -> list[Kept]:
+    """Apps that go on without their program."""
+    from greenroom.server.store import versions
+
+    return [_whole(connection, row) for row in versions.all_detached(connection)]
+
+
+def _whole(connection: "Connection", row: "VersionRow") -> Kept:
+    from greenroom.server.store import versions
+
+    return Kept(row, versions.functions_of(connection, row.app_id), versions.images_of(connection, row.app_id))
 
 
 def kept(connection: "Connection", app: str, number: int) -> Kept:
@@ -63,7 +87,7 @@ def kept(connection: "Connection", app: str, number: int) -> Kept:
     if found is None or found.state is S.PENDING:
         there = ", ".join(str(row.number) for row in rows if row.state is not S.PENDING) or "none"
         raise NotFoundError(f"{app} has no version {number or 'before this one'} to go back to; there are: {there}")
-    return Kept(found, versions.functions_of(connection, found.app_id), versions.images_of(connection, found.app_id))
+    return _whole(connection, found)
 
 
 def fill(server: "Server", app: "App", kept: Kept, then: Callable[[Error | None], None]) -> None:
@@ -78,25 +102,29 @@ def fill(server: "Server", app: "App", kept: Kept, then: Callable[[Error | None]
         if error is not None:
             server.log(f"web endpoints of {app.name} can't be served: {error}")
 
-    def read(done: Future[tuple[list[dict[str, Any]], list[FunctionSpec]]]) -> None:
+    def read(done: Future[tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[tuple[FunctionSpec, str]]]]) -> None:
         try:
             images, specs = done.result()
         except (Error, TypeError, KeyError, ValueError) as error:
             then(error if isinstance(error, Error) else Error(f"it was kept by another version of Greenroom: {error}"))
             return
-        for image, spec in zip(kept.images, images, strict=True):
-            server.images.want(app, image.name.partition(".")[2], image.id, image.spec, spec, image.payloads, made)
-        for function, row in zip(specs, kept.functions, strict=True):
+        for image, (asked, spec) in zip(kept.images, images, strict=True):
+            server.images.want(app, image.name.partition(".")[2], image.id, asked, spec, image.payloads, made)
+        for (function, sealed), row in zip(specs, kept.functions, strict=True):
             app.first_id = function.app_id
             spec_here = function._replace(app_id=app.id, function_id=f"{app.id}/{function.name}")
-            add_function(server, app, spec_here, row.definition, served)
+            add_function(server, app, spec_here, row.definition, served, sealed)
         then(None)
 
-    def work() -> tuple[list[dict[str, Any]], list[FunctionSpec]]:
-        specs = [FunctionSpec.from_json(row.spec) for row in kept.functions]
-        for spec in specs:
-            if spec.bundle:
-                server.bundles.has(spec.bundle)  # it counts as used
-        return [server.secrets.fill(image.spec) for image in kept.images], specs
+    def work() -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[tuple[FunctionSpec, str]]]:
+        specs = []
+        for row in kept.functions:
+            fields = dict(row.spec)
+            sealed = str(fields.pop(sealing.SEALED, ""))
+            specs.append((FunctionSpec.from_json(fields), sealed))
+            if fields["bundle"]:
+                server.bundles.has(fields["bundle"])  # it counts as used
+        asked = [sealing.unseal_image(server.secrets.vault, image.spec) for image in kept.images]
+        return [(spec, server.secrets.fill(spec)) for spec in asked], specs
 
     server.disk.do(work, read)

@@ -102,7 +102,8 @@ class Lookup(NamedTuple):
 
 @message
 class Detach(NamedTuple):
-    """From now on the app goes on when its program has ended, until it has nothing to do any more; of a server that stays."""
+    """From now on the app goes on when its program has ended, until it has nothing to do any more; of a server that stays, and of
+    those after it. Answered once that is kept."""
 
     rid: int
     app_id: str

@@ -82,6 +82,8 @@ class CreateApp(NamedTuple):
     name: str
     replaces: str = ""
     """Id of an app whose place it takes (see ``TakeOver``); until then it serves nothing."""
+    detached: bool = False
+    """``Detach`` follows; until then it starts no containers."""
 
 
 @message

@@ -67,6 +67,39 @@ def test_old_versions_go_with_what_only_they_had(store: Store) -> None:
     assert deploy(store, "shop", "ap-6") == 6
 
 
+def test_an_app_that_goes_on_without_its_program_is_no_version(store: Store) -> None:
+    functions = [v.FunctionRow("ap-1/f", {"name": "f"}, b"d" * 9000)]
+    shared = image("im-shared", b"s" * 5000)
+    deploy(store, "shop", "ap-9", shared)
+    for app_id, at in (("ap-2", 5.0), ("ap-1", 4.0), ("ap-1", 6.0)):
+        store.write(v.add_detached, "shop", app_id, at, functions, [shared, image(f"im-{app_id}", b"o" * 5000)])
+    assert [(row.app, row.app_id, row.deployed_at, row.state) for row in store.read(v.all_detached)] == [
+        ("shop", "ap-1", 4.0, S.DETACHED),
+        ("shop", "ap-2", 5.0, S.DETACHED),
+    ]
+    assert store.read(v.functions_of, "ap-1") == functions
+    assert [row.id for row in store.read(v.images_of, "ap-1")] == ["im-ap-1", "im-shared"]
+    assert [row.app_id for row in store.read(v.history, "shop")] == ["ap-9"]
+    assert store.read(v.history, "ap-1") == []
+    assert [row.app_id for row in store.read(v.all_current)] == ["ap-9"]
+    assert deploy(store, "shop", "ap-10") == 2
+    for _ in range(2):
+        store.write(v.forget_detached, "ap-1")
+    assert [row.app_id for row in store.read(v.all_detached)] == ["ap-2"]
+    assert store.sql("SELECT id FROM images ORDER BY id") == [("im-ap-2",), ("im-shared",)]
+    store.write(v.forget_detached, "ap-2")
+    assert store.sql("SELECT (SELECT count(*) FROM detached), (SELECT count(*) FROM functions)") == [(0, 4)]
+
+
+def test_an_image_that_is_there_has_what_it_is_kept_with_now(store: Store) -> None:
+    deploy(store, "shop", "ap-1", v.ImageRow("im-1", "app.f", {"sealed": "old"}, [b"x", b"y" * 9000]))
+    deploy(store, "shop", "ap-2", v.ImageRow("im-1", "app.g", {"sealed": "new"}, [b"x", b"y" * 9000]))
+    (kept,) = store.read(v.images_of, "ap-1")
+    assert (kept.name, kept.spec, [in_memory(p) for p in kept.payloads]) == (
+        "app.f", {"sealed": "new"}, [b"x", b"y" * 9000]
+    )  # fmt: skip
+
+
 def test_schedules(store: Store) -> None:
     store.write(schedules.note_fired, "fu-1", 10.0)
     store.write(schedules.note_fired, "fu-1", 8.0)

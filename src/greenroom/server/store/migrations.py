@@ -87,7 +87,13 @@ CREATE TABLE containers (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (f"PRAGMA application_id = {APPLICATION}; {_TABLES}", _CONTAINERS)
+_DETACHED = """
+CREATE TABLE detached (
+    app_id TEXT NOT NULL PRIMARY KEY REFERENCES versions (app_id), name TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (f"PRAGMA application_id = {APPLICATION}; {_TABLES}", _CONTAINERS, _DETACHED)
 VERSION = len(MIGRATIONS)
 """Of the tables that this Greenroom works with."""
 

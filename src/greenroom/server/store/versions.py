@@ -1,4 +1,8 @@
-"""Deployed versions of apps, as the database keeps them: each function over a connection is one change or one query."""
+"""Deployed versions of apps, as the database keeps them: each function over a connection is one change or one query.
+
+An app that goes on without its program has no versions, and shares its name with whatever is called so: it is kept as the one
+version of an app that is called by its id, and what it is called itself lies beside that.
+"""
 
 import json
 import sqlite3
@@ -22,6 +26,8 @@ class VersionState(StrEnum):
     STOPPED = "STOPPED"
     FAILED = "FAILED"
     """It never served."""
+    DETACHED = "DETACHED"
+    """It is an app that goes on without its program."""
 
 
 class VersionRow(NamedTuple):
@@ -115,12 +121,27 @@ def forget_beyond(connection: sqlite3.Connection, app: str, most: int) -> int:
         (app, app, most),
     ).fetchall()
     for row in old:
-        images = connection.execute("SELECT image_id FROM version_images WHERE app_id = ?", row).fetchall()
-        connection.execute("DELETE FROM version_images WHERE app_id = ?", row)
-        connection.execute("DELETE FROM functions WHERE app_id = ?", row)
-        connection.execute("DELETE FROM versions WHERE app_id = ?", row)
-        _drop_unused(connection, images)
+        _remove(connection, row)
     return len(old)
+
+
+def add_detached(
+    connection: sqlite3.Connection,
+    name: str,
+    app_id: str,
+    created_at: float,
+    functions: Sequence[FunctionRow],
+    images: Sequence[ImageRow],
+) -> None:
+    """An app goes on without its program; one that is there already keeps what it has."""
+    add_version(connection, app_id, app_id, created_at, functions, images, VersionState.DETACHED)
+    connection.execute("INSERT INTO detached (app_id, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (app_id, name))
+
+
+def forget_detached(connection: sqlite3.Connection, app_id: str) -> None:
+    """It has ended."""
+    connection.execute("DELETE FROM detached WHERE app_id = ?", (app_id,))
+    _remove(connection, (app_id,))
 
 
 # ---- queries ----
@@ -145,7 +166,18 @@ def by_ids(connection: sqlite3.Connection, app_ids: Iterable[str]) -> list[Versi
 
 def history(connection: sqlite3.Connection, app: str, limit: int = 100) -> list[VersionRow]:
     """An app's versions, the newest first."""
-    rows = connection.execute("SELECT * FROM versions WHERE app = ? ORDER BY number DESC LIMIT ?", (app, limit))
+    rows = connection.execute(
+        "SELECT * FROM versions WHERE app = ? AND state != 'DETACHED' ORDER BY number DESC LIMIT ?", (app, limit)
+    )
+    return [_version(row) for row in rows]
+
+
+def all_detached(connection: sqlite3.Connection) -> list[VersionRow]:
+    """Every app that goes on without its program, the oldest first; ``app`` is what it is called."""
+    rows = connection.execute(
+        "SELECT name, number, app_id, deployed_at, state FROM detached JOIN versions USING (app_id)"
+        " ORDER BY deployed_at, app_id"
+    )
     return [_version(row) for row in rows]
 
 
@@ -174,14 +206,23 @@ def _payloads_of(connection: sqlite3.Connection, image_id: str) -> list[Payload]
 
 
 def _add_image(connection: sqlite3.Connection, image: ImageRow) -> None:
-    added = connection.execute(
-        "INSERT INTO images (id, name, spec) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-        (image.id, image.name, json.dumps(image.spec)),
-    )
-    if added.rowcount:
-        for place, payload in enumerate(image.payloads):
-            row = (image.id, place, *keep(connection, payload))
-            connection.execute("INSERT INTO image_payloads (image_id, place, small, large) VALUES (?, ?, ?, ?)", row)
+    """One that is there is the same, but for what its values are sealed with: the key of now, which an older one's may not be."""
+    spec = json.dumps(image.spec)
+    if connection.execute("UPDATE images SET spec = ? WHERE id = ?", (spec, image.id)).rowcount:
+        return
+    connection.execute("INSERT INTO images (id, name, spec) VALUES (?, ?, ?)", (image.id, image.name, spec))
+    for place, payload in enumerate(image.payloads):
+        row = (image.id, place, *keep(connection, payload))
+        connection.execute("INSERT INTO image_payloads (image_id, place, small, large) VALUES (?, ?, ?, ?)", row)
+
+
+def _remove(connection: sqlite3.Connection, row: tuple[str]) -> None:
+    """A version by its app's id, and the images that only it had."""
+    images = connection.execute("SELECT image_id FROM version_images WHERE app_id = ?", row).fetchall()
+    connection.execute("DELETE FROM version_images WHERE app_id = ?", row)
+    connection.execute("DELETE FROM functions WHERE app_id = ?", row)
+    connection.execute("DELETE FROM versions WHERE app_id = ?", row)
+    _drop_unused(connection, images)
 
 
 def _drop_unused(connection: sqlite3.Connection, images: Iterable[tuple[str]]) -> None:
