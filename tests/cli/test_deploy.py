@@ -756,6 +756,42 @@ for call in {[first, second, fails]!r}:
     assert_nothing_left(home)
 
 
+MANY = """
+    import time
+
+    import greenroom
+
+    app = greenroom.App("many")
+
+    @app.function(max_containers=2, scaledown_window=0.5)
+    def square(x):
+        with open("MARKS/ran", "a") as file:
+            file.write(f"{x}\\n")
+        time.sleep(0.02)
+        return x * x
+
+    @app.local_entrypoint()
+    def main():
+        print(square.spawn_map(range(200)).object_id)
+"""
+
+
+def test_many_inputs_of_a_detached_app_run_once_however_often_its_server_is_killed(plain):
+    printed = run(
+        "run", "--detach", str(write(plain.directory, MANY.replace("MARKS", str(plain.directory)), "many.py"))
+    )
+    call = next(line for line in printed.stdout.splitlines() if line.startswith("fc-"))
+    for number in range(3):
+        wait_for(lambda least=number * 40 + 20: len(plain.ran()) >= least)
+        plain.end(signal.SIGKILL)
+        plain.start()
+    collect = f"print(list(greenroom.FunctionCall.from_id({call!r}).iter()) == [x * x for x in range(200)])"
+    assert python(collect) == "True\n"
+    assert sorted(plain.ran()) == list(range(200))
+    wait_for(lambda: plain.apps() == [])
+    wait_for(lambda: rows(plain.home) == {})
+
+
 def test_a_program_that_still_runs_collects_from_the_next_server(plain):
     file = str(write(plain.directory, LASTS.replace("MARKS", str(plain.directory)), "lasts.py"))
     program = subprocess.Popen([*COMMAND, "run", "-d", f"{file}::work", "--name", "mine"], stdout=subprocess.PIPE,

@@ -17,9 +17,12 @@ import greenroom
 from greenroom.model.errors import ExecutionError, InvalidError, NotFoundError, ProtocolError
 from greenroom.model.secrets import StoredSecret, read_stored
 from greenroom.model.settings import Settings
+from greenroom.model.spec import FunctionSpec, MethodSpec
 from greenroom.sdk.session import close_session, open_session
+from greenroom.server.sealing import seal_function, seal_image, unseal_image, unseal_spec
 from greenroom.server.secrets import variables_of
-from greenroom.server.vault import Vault
+from greenroom.server.store.versions import FunctionRow, ImageRow
+from greenroom.server.vault import Vault, mark_of
 from greenroom.testing import Cluster
 from greenroom.wire.schema import to_json
 from greenroom.wire.secret_messages import DeleteSecret, ListSecrets, PutSecret
@@ -146,6 +149,68 @@ def test_a_later_one_wins_and_what_is_required_must_be_there(vault):
     assert vault.environment({}, [StoredSecret("one", ["A"], {}, ["A"])], used=False) == {"A": "one"}
     with pytest.raises(NotFoundError, match=r"^the stored secret two lacks X, Y, which the program requires of it: "):
         get(vault, "two", "X", "B", "Y")
+
+
+def test_what_is_sealed_is_opened_by_that_key_alone(vault, directory):
+    content = {"environment": {"A": CANARY, "B": "\udc80"}, "secrets": [["x", [], {"C": CANARY}, []]]}
+    sealed = vault.seal(content)
+    assert vault.unseal(sealed) == content == vault.unseal(vault.seal(content))
+    assert CANARY not in sealed and sealed.isascii()
+    assert stat.S_IMODE((directory / "key").stat().st_mode) == 0o600
+    mark = mark_of(sealed)
+    assert vault.opens([mark, "other"]) == {mark}
+    with pytest.raises(
+        ExecutionError, match=r"^values given by env= or Secret\.from_dict are damaged .*: deploy anew$"
+    ) as damaged:
+        vault.unseal(sealed[:-9] + ("A" if sealed[-9] != "A" else "B") + sealed[-8:])
+    assert damaged.value.__cause__ is None
+    key = (directory / "key").read_bytes()
+    (directory / "key").unlink()
+    lost = f"which {directory / 'key'} isn't: copy secrets/ there from where the database was, or deploy anew"
+    with pytest.raises(ExecutionError) as refused:
+        vault.unseal(sealed)
+    assert str(refused.value).endswith(lost)
+    assert vault.opens([mark]) == set()
+    assert vault.unseal(vault.seal([1])) == [1], "with a key of its own"
+    with pytest.raises(ExecutionError) as refused:
+        vault.unseal(sealed)
+    assert str(refused.value).endswith(lost)
+    (directory / "key").write_bytes(key)
+    assert vault.unseal(sealed) == content
+    vault.put("x", {"A": "1"}, overwrite=False)
+    (directory / "key").unlink()
+    with pytest.raises(ExecutionError, match="is lost, and they can't be read without it"):
+        vault.seal(content)
+
+
+def test_what_has_values_is_sealed_and_the_rest_is_kept_as_it_is(vault, directory):
+    spec = FunctionSpec("ap-1/f", "ap-1", "f", False, "m", "f", [MethodSpec("")])
+    plain = FunctionRow("ap-1/f", spec._replace(secrets=[["x", ["A"], {}, []]]).to_json(), b"")
+    steps = [["run", ".run_commands('make')", {"commands": ["make"], "env": {}}, {"environment": {}, "stored": {}}, ""],
+             ["env", ".env({'A': …})", {"variables": {"A": "1"}}, {}, ""]]  # fmt: skip
+    image = ImageRow("im-1", "app.f", {"base": ["host", "", {}, {}, ""], "steps": steps, "mounts": []}, [])
+    assert seal_function(vault, plain) is plain
+    assert seal_image(vault, image) is image
+    assert not directory.exists()
+    for fields in ({"environment": {"A": CANARY}}, {"secrets": [["x", [], {}, []], ["y", [], {"B": CANARY}, []]]}):
+        given = spec._replace(**fields)
+        row = seal_function(vault, FunctionRow("ap-1/f", given.to_json(), b"d"))
+        assert CANARY not in json.dumps(row.spec)
+        sealed = row.spec.pop("sealed")
+        bare = FunctionSpec.from_json(row.spec)
+        assert [secret[0] for secret in bare.secrets] == [secret[0] for secret in given.secrets]
+        assert unseal_spec(vault, bare, sealed) == given
+    for key, rest in (
+        ({"env": {"A": CANARY}}, {}),
+        ({}, {"environment": {"A": CANARY}}),
+        ({}, {"values": {"A": CANARY}}),
+        ({}, {"environment": {}, "stored": {"environment": [["x", [], {"A": CANARY}, []]]}}),
+    ):
+        for spec_of in ({"base": ["dockerfile", "", key, rest, ""]}, {"steps": [*steps, ["run", "", key, rest, ""]]}):
+            whole = {**image.spec, **spec_of}
+            kept = seal_image(vault, image._replace(spec=whole))
+            assert CANARY not in json.dumps(kept.spec)
+            assert unseal_image(vault, kept.spec) == whole
 
 
 def problem_of(vault, name):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.model.errors import StoreError
-from greenroom.server.store import schedules
+from greenroom.server.store import schedules, versions
 from greenroom.server.store.file import connect
 from greenroom.server.store.migrations import APPLICATION, MIGRATIONS, VERSION, migrate
 from tests.conftest import wait_for
@@ -82,6 +82,21 @@ def test_a_place_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "greenroom.db").mkdir()
     with pytest.raises(StoreError, match=r"^can't use \S+/greenroom.db: Is a directory$"):
         Store(tmp_path / "greenroom.db")
+
+
+def test_a_file_of_the_version_before_detached_apps_goes_on(path: Path) -> None:
+    path.touch(0o600)
+    with closing(connect(path)) as connection:
+        migrate(connection, MIGRATIONS[:2])
+        versions.add_version(connection, "shop", "ap-1", 1.0, [], [], versions.VersionState.CURRENT)
+    store = Store(path)
+    try:
+        store.write(versions.add_detached, "beside", "ap-2", 2.0, [], [])
+        assert [row.app for row in store.read(versions.all_current)] == ["shop"]
+        assert [row.app for row in store.read(versions.all_detached)] == ["beside"]
+        assert store.sql("PRAGMA user_version") == [(VERSION,)]
+    finally:
+        store.close()
 
 
 def test_a_step_that_fails_leaves_no_trace(path: Path) -> None:
