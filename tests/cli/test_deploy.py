@@ -807,6 +807,35 @@ def test_a_program_that_still_runs_collects_from_the_next_server(plain):
     wait_for(lambda: plain.apps() == [])
 
 
+REMOTE = (
+    LASTS.partition("@app.local_entrypoint()")[0]
+    + """
+    @app.local_entrypoint()
+    def main():
+        print(work.remote("one"), flush=True)
+        print(list(work.map(["two", "three"])))
+"""
+)
+
+
+def test_what_its_program_waits_for_goes_on_with_the_next_server(plain):
+    file = str(write(plain.directory, REMOTE.replace("MARKS", str(plain.directory)), "lasts.py"))
+    program = subprocess.Popen([*COMMAND, "run", "-q", "-d", file], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, env=environment())  # fmt: skip
+    runs = plain.directory / "runs"
+    for name in ("one", "two"):
+        wait_for(lambda name=name: runs.exists() and name in runs.read_text().split())
+        plain.end(signal.SIGKILL)
+        plain.start()
+        (plain.directory / f"{name}.go").touch()
+    (plain.directory / "three.go").touch()
+    printed, said = program.communicate(timeout=60)
+    results = [line for line in printed.splitlines() if not line.startswith("runs")]
+    assert (program.returncode, results) == (0, ["one", "['two', 'three']"]), said
+    assert runs.read_text() == "one\ntwo\nthree\n", "each ran once"
+    wait_for(lambda: plain.apps() == [])
+
+
 ALWAYS = """
     import os
 

@@ -13,6 +13,7 @@ from greenroom.sdk.codec import limits
 from greenroom.sdk.image import Image
 from greenroom.sdk.options import Options
 from greenroom.sdk.program import main_module_name
+from greenroom.sdk.resuming import going_on
 from greenroom.sdk.session import Session, close_session
 from greenroom.wire import messages as m
 from greenroom.wire.deploy_messages import CreateVersion, Deploy, Detach, Leave
@@ -148,10 +149,12 @@ def take_over(session: Session, app_id: str) -> None:
 def detach(session: Session, app_id: str) -> None:
     """Have it go on when this program has ended; raises InvalidError where the server doesn't, ExecutionError where it can't be kept."""
     session.request(Detach(next_rid(), app_id))
+    going_on.add(app_id)
 
 
 def leave(session: Session, app_id: str) -> None:
     """Let go of an app that is to go on; where the session is lost, the server has noticed."""
+    going_on.discard(app_id)
     if not session.lost:
         with suppress(NotFoundError):  # it was stopped
             session.request(Leave(next_rid(), app_id))

@@ -1,4 +1,4 @@
-"""Calls to deployed functions that outlive their server: the next one is waited for, and they are said again.
+"""Calls to functions of deployed and detached apps that outlive their server: the next one is waited for, and they are said again.
 
 Their containers go on meanwhile, and tell it what they run: nothing that has begun is run again (see the server's
 ``returning.py``).
@@ -35,6 +35,10 @@ AGAIN = 0.05
 """Seconds between two looks for it."""
 
 
+going_on: set[str] = set()
+"""Ids of this program's own apps that go on without it, and so with the server after this one."""
+
+
 class _Wait:
     """For the next server."""
 
@@ -64,8 +68,9 @@ class _Wait:
 
 def outlives(function_id: str) -> bool:
     """Whether a call of that function outlives its server."""
-    here = inside()
-    return here.outlives if here is not None else function_id.startswith(DEPLOYED) and may_return()
+    if (here := inside()) is not None:
+        return here.outlives
+    return (function_id.startswith(DEPLOYED) or function_id.partition("/")[0] in going_on) and may_return()
 
 
 def server_returns() -> bool:
