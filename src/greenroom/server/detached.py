@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOOK = 1.0
 """Seconds between two looks at an app whose program has ended."""
+PATIENCE = 2.0
+"""Seconds in which whoever had called the last server calls this one."""
 
 
 def detach(server: "Server", app: "App", then: Callable[[str], None]) -> None:
@@ -134,9 +136,9 @@ def restore(server: "Server", then: Callable[[], None]) -> None:
 
 def go_on(server: "Server") -> None:
     """All that they had begun is there again: see from now on whether they are done."""
-    for app in list(server.apps.values()):
-        if app.detached:
-            _look(server, app)
+    for app in server.apps.values():
+        if app.detached and app.follower is None:  # else it is one that has begun meanwhile, and its program is there
+            server.lifecycle.clock.call_later(PATIENCE, partial(_look, server, app))
 
 
 def function_kept(server: "Server", function_id: str) -> "Function | None":
