@@ -25,7 +25,7 @@ def cluster():
 
 
 def worker_of(cluster) -> int:
-    return cluster.on_server(lambda server: server._worker_pid)
+    return cluster.on_server(lambda server: server.worker_process.pid)
 
 
 def taken(pid: int) -> dict[str, int]:

@@ -380,7 +380,7 @@ def test_an_app_whose_program_goes_in_the_middle_of_a_build(cluster, tmp_path):
 
 
 def kill_worker(server):
-    os.kill(server._worker_pid, signal.SIGKILL)
+    os.kill(server.worker_process.pid, signal.SIGKILL)
 
 
 def test_the_next_worker_makes_what_the_last_one_was_at(cluster, tmp_path):

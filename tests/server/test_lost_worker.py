@@ -27,7 +27,7 @@ def test_a_container_that_was_to_be_killed_is(cluster, tmp_path, reason):
 
     def lose(server):
         (container,) = server.lifecycle.containers.live()
-        os.kill(server._worker_pid, signal.SIGKILL)
+        os.kill(server.worker_process.pid, signal.SIGKILL)
         if reason == "no longer needed":
             server.lifecycle.stop(container, reason)
         else:

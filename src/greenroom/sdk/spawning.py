@@ -30,9 +30,10 @@ from greenroom.sdk.lazy import Lazy
 from greenroom.sdk.map_state import BATCH, Item, SpawnState
 from greenroom.sdk.resuming import first_channel, next_channel, next_loop_channel, outlives, server_returns
 from greenroom.sdk.target import Target
-from greenroom.wire.messages import CancelCall, Done, EndInputs, Failed, Outputs, Spawn
+from greenroom.wire.messages import CancelCall, Done, EndInputs, Failed, Outputs
 from greenroom.wire.payload import Payload
 from greenroom.wire.returning_messages import WasKept
+from greenroom.wire.spawn_messages import Spawn
 
 if TYPE_CHECKING:
     import asyncio

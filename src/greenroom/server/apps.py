@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.server.call import Receiver
 from greenroom.server.clock import Timer
+from greenroom.wire.messages import Notice
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -57,3 +58,9 @@ class App:
         """Send an event to the client that follows this app."""
         if self.follower is not None:
             self.follower.send(message, payloads)
+
+    def say_once(self, text: str) -> None:
+        """One line for the client, if it hasn't had it."""
+        if text not in self.said:
+            self.said.add(text)
+            self.tell(Notice(text))

@@ -19,6 +19,7 @@ from greenroom.wire.deploy_messages import DEPLOYED
 from greenroom.wire.loop_connection import LoopConnection
 from greenroom.wire.payload import INLINE_ONLY, Payload
 from greenroom.wire.returning_messages import WasKept
+from greenroom.wire.spawn_messages import Spawn
 from greenroom.wire.web_messages import WhereServed
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class CallerPeer:
         self._handlers: dict[type, Handler] = {
             m.Bind: self._bind,
             m.Call: self._call,
-            m.Spawn: self._spawn,
+            Spawn: self._spawn,
             m.Inputs: self._inputs,
             m.EndInputs: self._end_inputs,
             m.Credit: self._credit,
@@ -168,7 +169,7 @@ class CallerPeer:
         function.pools[message.binding] = Pool(function, binding, self._server.lifecycle)
         self._bound[message.function_id, message.binding] = binding
 
-    def _bound_before(self, function: Function, message: m.Call | m.Spawn) -> Pool | None:
+    def _bound_before(self, function: Function, message: m.Call | Spawn) -> Pool | None:
         """The pool of a parameter set that was named on this connection, of an earlier version."""
         binding = self._bound.get((message.function_id, message.binding))
         if binding is None or not function.spec.is_class:
@@ -190,7 +191,7 @@ class CallerPeer:
         if payloads:
             self._add(call, 0, payloads)
 
-    def _spawn(self, message: m.Spawn, payloads: list[Payload]) -> None:
+    def _spawn(self, message: Spawn, payloads: list[Payload]) -> None:
         if not payloads:
             raise ProtocolError("a spawned call without inputs")
         call = self._begin(message, "spawn", payloads)
@@ -208,7 +209,7 @@ class CallerPeer:
         """Who keeps a spawned call; None: nobody does."""
         return self._server.durable if call.pool.function.app.outlives_program else None
 
-    def _begin(self, message: m.Call | m.Spawn, shape: str, payloads: list[Payload]) -> Call | None:
+    def _begin(self, message: m.Call | Spawn, shape: str, payloads: list[Payload]) -> Call | None:
         """A call; None: it is refused, and its caller was told."""
         calls = self._server.lifecycle.calls
         if len(message.call_id) > MOST_CALL_ID:
@@ -230,7 +231,7 @@ class CallerPeer:
         if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
             name = pool.function.spec.name
             text = f"{name} calls itself while every container that max_containers={limit} allows is busy: it waits for one"
-            self._server.say_once(pool.function.app, text)
+            pool.function.app.say_once(text)
         return call
 
     def _say_again(self, call: Call, ended: int) -> None:
@@ -247,7 +248,7 @@ class CallerPeer:
         else:
             self._server.durable.was_kept(message.call_id, lambda kept: self._done(message.rid, kept=kept))
 
-    def _pool_for(self, message: m.Call | m.Spawn, shape: str) -> tuple[str, Pool | None]:
+    def _pool_for(self, message: m.Call | Spawn, shape: str) -> tuple[str, Pool | None]:
         """The reason for a refusal (``""``: none), and the pool."""
         function = self._function(message.function_id)
         if function is None:

@@ -1,7 +1,6 @@
 """The server as a whole: connections, apps, the worker, and how it ends."""
 
 import asyncio
-import os
 import shutil
 import signal
 import socket
@@ -36,6 +35,8 @@ from greenroom.server.secrets import Secrets
 from greenroom.server.spawn import spawn_worker
 from greenroom.server.web import Web
 from greenroom.server.worker_peer import WorkerPeer
+from greenroom.server.worker_process import END as WORKER_END
+from greenroom.server.worker_process import WorkerProcess
 from greenroom.wire.loop_connection import Turn
 from greenroom.wire.messages import ContainerChanged, Done, Notice, Shutdown, WorkerReady
 
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from greenroom.server.remote import Remote
     from greenroom.server.store.database import Database
 
-WORKER_END = 5.0
-"""Seconds after its connection closed, from which on a worker that is still there is killed."""
 DRAIN = 10.0
 """Seconds that inputs may take to finish once the server was told to end."""
 READERS = 5.0
@@ -87,7 +86,7 @@ class Server:
         self.socket_path = str(run / "server.sock")
         self.turn = Turn(loop)
         self.lifecycle = Lifecycle(clock or LoopClock(loop), settings, machine, self._publish)
-        self.lifecycle.say = lambda container, text: self.say_once(container.pool.function.app, text)
+        self.lifecycle.say = lambda container, text: container.pool.function.app.say_once(text)
         self.lifecycle.ended = self._container_ended
         self.sandbox = WorkerReady("", "", "")
         """What the worker says that containers run in."""
@@ -122,8 +121,9 @@ class Server:
         """Its containers that may outlive it."""
         self.firing: Firing | None = None
         """Its schedules."""
+        self.worker_process = WorkerProcess(self.loop)
         self._worker: WorkerPeer | None = None
-        self._worker_pid = self._worker_losses = self._clients = 0
+        self._worker_losses = self._clients = 0
         self._ephemeral = False
         self._ending: list[Callable[[], None]] | None = None
         self._finishing = False
@@ -173,7 +173,7 @@ class Server:
     def use_worker(self, sock: socket.socket, pid: int) -> None:
         """Speak to a worker that was just started."""
         self._worker = WorkerPeer(self, sock)
-        self._worker_pid = pid
+        self.worker_process.pid = pid
         self.lifecycle.worker = self._worker
         self.images.use_worker(self._worker.connection.send)
         self.lifecycle.place()
@@ -292,23 +292,17 @@ class Server:
         else:
             self._end_when_alone()
 
-    def say_once(self, app: App, text: str) -> None:
-        """One line for the client, if it hasn't had it."""
-        if text not in app.said:
-            app.said.add(text)
-            app.tell(Notice(text))
-
     def say_what_is_missing(self, function: Function) -> None:
         """What a function asked for that its containers don't have here, said once."""
         if self.sandbox.lacks:
-            self.say_once(function.app, self.sandbox.lacks)
+            function.app.say_once(self.sandbox.lacks)
         limits = function.spec.limits
         if not self.sandbox.keeps_limits:
             return
         if limits.cpu_limit or limits.memory_limit:
-            self.say_once(function.app, f"limits of cpu= and memory= are not kept: {self.sandbox.keeps_limits}")
+            function.app.say_once(f"limits of cpu= and memory= are not kept: {self.sandbox.keeps_limits}")
         elif self.sandbox.sandbox == "oci":
-            self.say_once(function.app, f"the number of processes has no limit: {self.sandbox.keeps_limits}")
+            function.app.say_once(f"the number of processes has no limit: {self.sandbox.keeps_limits}")
 
     # ---- containers ----
 
@@ -364,27 +358,11 @@ class Server:
         if problem := done.result():
             self.log(problem)
 
-    def kill_worker(self) -> None:
-        """It can't go on: its containers are stopped in order, under the next one."""
-        os.kill(self._worker_pid, signal.SIGKILL)
-
     def worker_gone(self, reason: str) -> None:
         """The worker's connection closed: once its process has ended, there is another, or this server's end."""
         self.lifecycle.worker = self._worker = None
         self.images.use_worker(None)
-        pidfd = os.pidfd_open(self._worker_pid)
-        # It has nothing left to do. Should it hang all the same, that must not hang us.
-        late = self.loop.call_later(WORKER_END, signal.pidfd_send_signal, pidfd, signal.SIGKILL)
-
-        def ended() -> None:
-            late.cancel()
-            self.loop.remove_reader(pidfd)
-            os.close(pidfd)
-            os.waitpid(self._worker_pid, 0)
-            self._worker_pid = 0
-            self._worker_ended(reason)
-
-        self.loop.add_reader(pidfd, ended)
+        self.worker_process.when_ended(lambda: self._worker_ended(reason))
 
     def _worker_ended(self, reason: str) -> None:
         """The containers of a lost worker live on; they are stopped in order, under a new one."""
@@ -438,7 +416,7 @@ class Server:
     def _end_worker(self) -> None:
         if self._worker is not None:
             self._worker.connection.send(Shutdown(0))
-        elif not self._worker_pid:
+        elif not self.worker_process.pid:
             self._finish()
 
     def _finish(self) -> None:

@@ -29,7 +29,7 @@ def add_function(
     app.functions[spec.function_id] = server.functions[spec.function_id] = function
     function.refusal = server.machine.refuse(spec)
     if text := server.machine.mention(spec):
-        server.say_once(app, text)
+        app.say_once(text)
     if not (spec.is_class and spec.needs_binding):
         pool = function.pools[""] = Pool(function, b"", server.lifecycle)
         if spec.min_containers and not function.refusal:

@@ -6,15 +6,15 @@ one gets what is committed from the store, and what isn't, or ends meanwhile, fr
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Input, Known, Receiver
-from greenroom.server.detached import function_kept, why_none
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
+from greenroom.server.unfinished import CUT, STEP, Unfinished
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import CancelCall, Collect, Done, Failed, Status
 from greenroom.wire.payload import Payload
@@ -30,32 +30,16 @@ RETENTION = 7 * 86400.0
 """Seconds that a call is kept after its end."""
 CLEANING = 3600.0
 """Seconds between two looks for calls that have been kept long enough."""
-STEP = 5000
-"""Rows that are removed at once."""
 WINDOW = 10_000
 """Inputs of one call that are in memory; the others are in the store alone, until there is room."""
-FIRST = 1000
-"""Inputs of each call that are had at once after a restart."""
 MOST_PENDING = 2000
 """Changes that may wait for the disk, until whoever brings more has to wait."""
 MOST_COMING = 32 * 1024**2
 """Bytes of inputs that may, each with what it costs beside its arguments."""
 SOON = 0.05
 """Seconds until something is looked for again that should be committed by then."""
-CUT = "the call was cancelled: the server ended before it had all of it"
 RETRY = 1.0
 """Seconds until it is tried again to keep what has ended."""
-
-
-class _Unfinished(NamedTuple):
-    """A call that the last server had not ended."""
-
-    row: "CallRow"
-    binding: Payload
-    inputs: list[Any]
-    """The first of those that have no output."""
-    waiting: int
-    """How many have none."""
 
 
 class Durable:
@@ -70,8 +54,8 @@ class Durable:
         self._store = store
         self._calls = server.lifecycle.calls
         self._keeping = Keeping(server.loop, store)
-        self._restored: Callable[[], None] | None = None
-        """Called once all that the last server had not ended is here; None: it is."""
+        self._restoring = False
+        """Not all that the last server had not ended is here yet."""
         self._coming: dict[Call, int] = {}
         """Bytes of inputs of this turn of the loop."""
         self._unwritten = 0
@@ -299,7 +283,7 @@ class Durable:
             else:
                 peer.send(Failed(request.rid, NotFoundError.__name__, nowhere(request.call_id)))
 
-        if self._restored is not None:
+        if self._restoring:
             self._server.loop.call_later(SOON, again)
         else:
             self._store.read(lambda c: self._rows.find(c, request.call_id), found)
@@ -380,81 +364,23 @@ class Durable:
 
     def collect(self, request: Collect, receiver: Collecting) -> None:
         """Send a call's outputs as they are, or become, ready; then ``Done``."""
-        if self._restored is None:
-            self._handing_out.collect(request, receiver)
-        else:  # it may go on, and is not here yet; soon it will be
+        if self._restoring:  # it may go on, and is not here yet; soon it will be
             self._server.loop.call_later(SOON, self.collect, request, receiver)
+        else:
+            self._handing_out.collect(request, receiver)
 
-    # ---- after a restart ----
+    # ---- after a restart, and in the end ----
 
     def restore(self, then: Callable[[], None]) -> None:
         """Go on with what the last server had not ended; apps are there already. ``then`` is called once all of it is here."""
-        self._restored = then
-        self._restore_after(0)
+
+        def all_here() -> None:
+            self._restoring = False
+            then()
+
+        self._restoring = True
+        Unfinished(self._server, self._store, self).take_up(all_here)
         self._clean()
-
-    def _restore_after(self, number: int) -> None:
-        def query(connection: "Connection") -> "list[_Unfinished]":
-            return [
-                _Unfinished(
-                    row,
-                    self._rows.binding_of(connection, row.function_id, row.binding) if row.binding else b"",
-                    self._rows.inputs_of(connection, row.id, -1, FIRST),
-                    self._rows.progress_of(connection, row.id).waiting,
-                )
-                for row in self._rows.unfinished(connection, number, 100)
-            ]
-
-        def found(done: "Future[list[_Unfinished]]") -> None:
-            for each in done.result():
-                self._go_on_with(each)
-            if done.result():
-                self._restore_after(done.result()[-1].row.number)
-            elif (then := self._restored) is not None:
-                self._restored = None
-                then()
-
-        self._store.read(query, found)
-
-    def _go_on_with(self, left: "_Unfinished") -> None:
-        row = left.row
-        function = function_kept(self._server, row.function_id)
-        pool = function.pool(row.binding) if function is not None else None
-        if function is not None and pool is None and row.binding:
-            pool = function.pools[row.binding] = Pool(function, left.binding, self._server.lifecycle)
-        reason = row.cancelled
-        if row.inputs is None:
-            reason = CUT
-        elif pool is None or function is None or function.spec.method(row.method) is None:
-            reason = reason or f"the call was cancelled: {why_none(self._server, row.function_id)}"
-        if reason or pool is None or row.inputs is None:
-            self._end_all(row, reason)
-            return
-        call = self._calls.begin(row.id, pool, row.method, row.shape, None)
-        call.keeper, call.refusal = self, pool.function.refusal
-        call.count = call.added = call.next_index = row.inputs
-        call.finished = row.inputs - left.waiting
-        call.stored = left.waiting - len(left.inputs)
-        if left.inputs:
-            call.loaded_to = left.inputs[-1].idx
-            self._calls.take_up(call, [Known(i.idx, i.payload, i.attempt, i.losses, i.container) for i in left.inputs])
-        else:
-            self.over(call)
-
-    def _end_all(self, row: "CallRow", reason: str) -> None:
-        """Nobody will run what is left of it."""
-        now = self._server.lifecycle.clock.wall()
-
-        def change(connection: "Connection") -> None:
-            self._rows.cancel(connection, row.id, reason)
-            while self._rows.end_waiting(connection, row.id, -1, STEP, Status.CANCELLED, reason):
-                pass
-            self._rows.end_inputs(connection, row.id, self._rows.progress_of(connection, row.id).ended)
-            self._rows.finish(connection, row.id, now)
-
-        self._store.write(change, lambda done: None)
-
-    # ---- in the end ----
 
     def _clean(self) -> None:
         clock = self._server.lifecycle.clock

@@ -92,7 +92,7 @@ class WorkerPeer:
         elif self._slow_readers.holds(container.id):
             self.connection.send(LeaveOutput(container.id))
             text = f"{container.id} ends before all of its output is read: `greenroom container logs {container.id}` has it"
-            self._server.say_once(container.pool.function.app, text)
+            container.pool.function.app.say_once(text)
 
     # ---- what it says ----
 
@@ -104,7 +104,7 @@ class WorkerPeer:
             handler(message, payloads)
         except Exception:
             # It would take its connection's end for ours, and clear up what its successor is to have.
-            self._server.kill_worker()
+            self._server.worker_process.kill()
             raise
 
     def _on_closed(self, reason: str) -> None:

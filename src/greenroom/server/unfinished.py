@@ -1,0 +1,112 @@
+"""Kept calls that the last server had not ended: this one goes on with them."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from greenroom.server.call import Known
+from greenroom.server.detached import function_kept, why_none
+from greenroom.server.pools import Pool
+from greenroom.wire.messages import Status
+from greenroom.wire.payload import Payload
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
+
+    from greenroom.server.call import Keeper
+    from greenroom.server.core import Server
+    from greenroom.server.store.calls import CallRow
+    from greenroom.server.store.database import Database
+
+FIRST = 1000
+"""Inputs of each call that are had at once."""
+STEP = 5000
+"""Rows that are changed or removed at once."""
+CUT = "the call was cancelled: the server ended before it had all of it"
+
+
+class _Call(NamedTuple):
+    """A call that the last server had not ended."""
+
+    row: "CallRow"
+    binding: Payload
+    inputs: list[Any]
+    """The first of those that have no output."""
+    waiting: int
+    """How many have none."""
+
+
+class Unfinished:
+    """Those of one store."""
+
+    def __init__(self, server: "Server", store: "Database", keeper: "Keeper") -> None:
+        """``keeper`` keeps what happens to them from now on."""
+        from greenroom.server.store import calls
+
+        self._rows: Any = calls
+        self._server = server
+        self._store = store
+        self._keeper = keeper
+        self._calls = server.lifecycle.calls
+
+    def take_up(self, then: Callable[[], None], after: int = 0) -> None:
+        """Go on with those past the one numbered ``after``; ``then`` is called once all of them are here."""
+
+        def query(connection: "Connection") -> list[_Call]:
+            return [
+                _Call(
+                    row,
+                    self._rows.binding_of(connection, row.function_id, row.binding) if row.binding else b"",
+                    self._rows.inputs_of(connection, row.id, -1, FIRST),
+                    self._rows.progress_of(connection, row.id).waiting,
+                )
+                for row in self._rows.unfinished(connection, after, 100)
+            ]
+
+        def found(done: Future[list[_Call]]) -> None:
+            for each in done.result():
+                self._go_on_with(each)
+            if done.result():
+                self.take_up(then, done.result()[-1].row.number)
+            else:
+                then()
+
+        self._store.read(query, found)
+
+    def _go_on_with(self, left: _Call) -> None:
+        row = left.row
+        function = function_kept(self._server, row.function_id)
+        pool = function.pool(row.binding) if function is not None else None
+        if function is not None and pool is None and row.binding:
+            pool = function.pools[row.binding] = Pool(function, left.binding, self._server.lifecycle)
+        reason = row.cancelled
+        if row.inputs is None:
+            reason = CUT
+        elif pool is None or function is None or function.spec.method(row.method) is None:
+            reason = reason or f"the call was cancelled: {why_none(self._server, row.function_id)}"
+        if reason or pool is None or row.inputs is None:
+            self._end_all(row, reason)
+            return
+        call = self._calls.begin(row.id, pool, row.method, row.shape, None)
+        call.keeper, call.refusal = self._keeper, pool.function.refusal
+        call.count = call.added = call.next_index = row.inputs
+        call.finished = row.inputs - left.waiting
+        call.stored = left.waiting - len(left.inputs)
+        if left.inputs:
+            call.loaded_to = left.inputs[-1].idx
+            self._calls.take_up(call, [Known(i.idx, i.payload, i.attempt, i.losses, i.container) for i in left.inputs])
+        else:
+            self._keeper.over(call)
+
+    def _end_all(self, row: "CallRow", reason: str) -> None:
+        """Nobody will run what is left of it."""
+        now = self._server.lifecycle.clock.wall()
+
+        def change(connection: "Connection") -> None:
+            self._rows.cancel(connection, row.id, reason)
+            while self._rows.end_waiting(connection, row.id, -1, STEP, Status.CANCELLED, reason):
+                pass
+            self._rows.end_inputs(connection, row.id, self._rows.progress_of(connection, row.id).ended)
+            self._rows.finish(connection, row.id, now)
+
+        self._store.write(change, lambda done: None)
