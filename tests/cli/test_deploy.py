@@ -547,7 +547,7 @@ WAITS = """
 
     app = greenroom.App("waits")
 
-    @app.cls()
+    @app.cls(retries=1)
     class Model:
         size: str = greenroom.parameter(default="small")
 

@@ -1,5 +1,7 @@
 """Functions with a schedule: once their app is deployed they run by themselves. The server's clock is held."""
 
+import threading
+
 import pytest
 
 import greenroom
@@ -68,3 +70,27 @@ def test_a_version_without_it_ends_it_and_one_with_another_begins_it_anew(held, 
     held.clock.advance(600)
     quiet(held)
     assert count(tmp_path) == 1
+
+
+@pytest.mark.parametrize("settings", ["process"], indirect=True)
+def test_what_fires_as_its_app_ends_leaves_no_call_that_nobody_runs(held, tmp_path):
+    ticking(tmp_path, greenroom.Period(seconds=30)).deploy()
+    held.wait_until(lambda: held.on_server(lambda server: server.deployments.records())[0]["next"])
+    go_on = threading.Event()
+    held.on_server(lambda server: server.store.write(lambda connection: go_on.wait(60), lambda done: None))
+    try:
+        held.clock.advance(31)
+        held.wait_until(lambda: held.on_server(lambda server: server.firing._due))
+        app = held.on_server(lambda server: server.deployments.current["clockwork"])
+        held.on_server(lambda server: server.stop_app(app, "stopped"))
+    finally:
+        go_on.set()
+    quiet(held)
+    found = []
+    held.on_server(lambda server: server.store.read(
+        lambda c: c.execute("SELECT finished_at, cancelled FROM calls").fetchall(), lambda done: found.append(done.result())))  # fmt: skip
+    held.wait_until(lambda: found)
+    (((finished, why),),) = found
+    assert finished
+    assert why == "the call was cancelled: its schedule ended as it fired"
+    assert count(tmp_path) == 0

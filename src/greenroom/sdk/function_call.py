@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 @unbuilt("get_call_graph", "get_dashboard_url", "get_gen", "hydrate")
 class FunctionCall(Generic[R]):
-    """A call that ``.spawn()`` or ``.spawn_map()`` began; it lives as long as its app."""
+    """A call that ``.spawn()`` or ``.spawn_map()`` began; it lives as long as its app, and of a deployed one for seven days."""
 
     def __init__(self, object_id: str) -> None:
         self.object_id = object_id
@@ -29,7 +29,8 @@ class FunctionCall(Generic[R]):
         return (FunctionCall, (self.object_id,))
 
     from_id: "ClassVar[_FromId]"
-    """``from_id(function_call_id)``: the call of that id, from any process of the same running app; ``.aio`` in a coroutine.
+    """``from_id(function_call_id)``: the call of that id, from any process of the same running app, or of a deployed one from any at
+    all; ``.aio`` in a coroutine.
 
     Raises:
         InvalidError: that is no call's id.

@@ -14,7 +14,7 @@ from greenroom.server.call import Call, Input, Known, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
-from greenroom.server.unfinished import CUT, STEP, Unfinished
+from greenroom.server.unfinished import CUT, Unfinished
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import CancelCall, Collect, Done, Failed, Status
 from greenroom.wire.payload import Payload
@@ -30,6 +30,8 @@ RETENTION = 7 * 86400.0
 """Seconds that a call is kept after its end."""
 CLEANING = 3600.0
 """Seconds between two looks for calls that have been kept long enough."""
+STEP = 5000
+"""Rows that are changed or removed at once."""
 WINDOW = 10_000
 """Inputs of one call that are in memory; the others are in the store alone, until there is room."""
 MOST_PENDING = 2000
@@ -381,6 +383,19 @@ class Durable:
         self._restoring = True
         Unfinished(self._server, self._store, self).take_up(all_here)
         self._clean()
+
+    def end(self, call_id: str, reason: str) -> None:
+        """Nobody will run what is left of a call that is kept, and not in memory."""
+        now = self._server.lifecycle.clock.wall()
+
+        def change(connection: "Connection") -> None:
+            self._rows.cancel(connection, call_id, reason)
+            while self._rows.end_waiting(connection, call_id, -1, STEP, Status.CANCELLED, reason):
+                pass
+            self._rows.end_inputs(connection, call_id, self._rows.progress_of(connection, call_id).ended)
+            self._rows.finish(connection, call_id, now)
+
+        self._store.write(change, lambda done: None)
 
     def _clean(self) -> None:
         clock = self._server.lifecycle.clock

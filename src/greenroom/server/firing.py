@@ -96,11 +96,19 @@ class Firing:
             note_fired(connection, name, due)
             keep(connection)
 
-        self._store.write(change, lambda done: then(done.exception() is None))
+        def kept(done: "Future[None]") -> None:
+            then(done.exception() is None)
+            if self._due.get(name) != call_id or self._server.durable is None:
+                return  # it runs
+            del self._due[name]
+            if done.exception() is None:
+                self._server.durable.end(call_id, "the call was cancelled: its schedule ended as it fired")
+
+        self._store.write(change, kept)
 
     def _fire(self, name: str, due: float) -> None:
         assert self._server.durable is not None
         function = self._server.deployments.function(name)
         pool = function.pool("") if function is not None else None
-        if pool is not None:
+        if pool is not None and name in self._due:
             self._server.durable.run(self._due.pop(name), pool, NOTHING)

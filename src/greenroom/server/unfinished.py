@@ -7,21 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from greenroom.server.call import Known
 from greenroom.server.detached import function_kept, why_none
 from greenroom.server.pools import Pool
-from greenroom.wire.messages import Status
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-    from greenroom.server.call import Keeper
+    from greenroom.server.durable import Durable
     from greenroom.server.core import Server
     from greenroom.server.store.calls import CallRow
     from greenroom.server.store.database import Database
 
 FIRST = 1000
 """Inputs of each call that are had at once."""
-STEP = 5000
-"""Rows that are changed or removed at once."""
 CUT = "the call was cancelled: the server ended before it had all of it"
 
 
@@ -39,7 +36,7 @@ class _Call(NamedTuple):
 class Unfinished:
     """Those of one store."""
 
-    def __init__(self, server: "Server", store: "Database", keeper: "Keeper") -> None:
+    def __init__(self, server: "Server", store: "Database", keeper: "Durable") -> None:
         """``keeper`` keeps what happens to them from now on."""
         from greenroom.server.store import calls
 
@@ -85,7 +82,7 @@ class Unfinished:
         elif pool is None or function is None or function.spec.method(row.method) is None:
             reason = reason or f"the call was cancelled: {why_none(self._server, row.function_id)}"
         if reason or pool is None or row.inputs is None:
-            self._end_all(row, reason)
+            self._keeper.end(row.id, reason)
             return
         call = self._calls.begin(row.id, pool, row.method, row.shape, None)
         call.keeper, call.refusal = self._keeper, pool.function.refusal
@@ -97,16 +94,3 @@ class Unfinished:
             self._calls.take_up(call, [Known(i.idx, i.payload, i.attempt, i.losses, i.container) for i in left.inputs])
         else:
             self._keeper.over(call)
-
-    def _end_all(self, row: "CallRow", reason: str) -> None:
-        """Nobody will run what is left of it."""
-        now = self._server.lifecycle.clock.wall()
-
-        def change(connection: "Connection") -> None:
-            self._rows.cancel(connection, row.id, reason)
-            while self._rows.end_waiting(connection, row.id, -1, STEP, Status.CANCELLED, reason):
-                pass
-            self._rows.end_inputs(connection, row.id, self._rows.progress_of(connection, row.id).ended)
-            self._rows.finish(connection, row.id, now)
-
-        self._store.write(change, lambda done: None)
