@@ -986,3 +986,24 @@ def test_a_program_whose_app_is_stopped_by_others_ends_with_what_its_call_says(p
     assert program.returncode == 1
     assert said.splitlines()[-1] == "greenroom: the call was cancelled: stopped by `greenroom app stop`", said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("log", ["full", "a closed pipe"])
+def test_a_server_whose_log_can_not_be_written_works_and_ends(home, tmp_path, log):
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, open(pipe, "w") as closed:
+        output = full if log == "full" else closed
+        server = subprocess.Popen([*COMMAND, "server"], stderr=output, env=environment(GREENROOM_SANDBOX="process"))
+    try:
+        wait_for(lambda: (home / "server.json").exists() or server.poll() is not None)
+        file = str(write(tmp_path, PROGRAM.replace("MARKS", str(tmp_path)), "shop.py"))
+        assert run("deploy", file).stdout == "✓ shop is deployed: version 1\n"
+        assert run("call", "shop", "Model.get").stdout == "1\n"
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    finally:
+        server.kill()
+        server.wait()
+    assert (tmp_path / "left").read_text() == "1\n"
+    assert_nothing_left(home)

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,8 +130,9 @@ class Server:
         self._finishing = False
 
     def log(self, text: str) -> None:
-        """A line for whoever runs this server."""
-        print(f"greenroom server: {text}", file=sys.stderr, flush=True)
+        """A line for whoever runs this server; a log that is full, or that nobody reads, costs that line and nothing else."""
+        with suppress(OSError):
+            print(f"greenroom server: {text}", file=sys.stderr, flush=True)
 
     # ---- beginning ----
 

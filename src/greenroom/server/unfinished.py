@@ -12,8 +12,8 @@ from greenroom.wire.payload import Payload
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-    from greenroom.server.durable import Durable
     from greenroom.server.core import Server
+    from greenroom.server.durable import Durable
     from greenroom.server.store.calls import CallRow
     from greenroom.server.store.database import Database
 

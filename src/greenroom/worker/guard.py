@@ -7,6 +7,7 @@ import functools
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 
@@ -36,8 +37,9 @@ def guarded(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S
 
 def own_error(what: str, error: Exception) -> str:
     """The line for the server; the rest goes to this process's stderr. ``what``: whose it is."""
-    print(f"greenroom worker: {what}: an error of greenroom's own", file=sys.stderr)
-    traceback.print_exception(error, file=sys.stderr)
-    sys.stderr.flush()
+    with suppress(OSError):  # a log that is full, or that nobody reads
+        print(f"greenroom worker: {what}: an error of greenroom's own", file=sys.stderr)
+        traceback.print_exception(error, file=sys.stderr)
+        sys.stderr.flush()
     said = " ".join(str(error).split())[:300]
     return f"greenroom's own error: {type(error).__name__}" + (f": {said}" if said else "")

@@ -388,7 +388,8 @@ class Runner:
     @guarded
     def _released(self, done: "asyncio.Future[list[Exception]]", reason: str, started: bool) -> None:
         for error in done.result():  # what could not be removed is swept later; that it has ended is true
-            print(f"greenroom worker: {self.container_id} left something: {error!r}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # a log that is full, or that nobody reads
+                print(f"greenroom worker: {self.container_id} left something: {error!r}", file=sys.stderr, flush=True)
         self._tell(reason, started, self._held.left)
 
     def _tell(self, reason: str, started: bool, left: Left) -> None:
