@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from greenroom.usercode.definition import ClassDefinition
 
 MOST = 2**31
-"""What a number of containers, or of inputs, must be less than."""
+"""What a number of containers, of inputs, of cores or of MiB must be less than."""
 LONGEST = 1e9
-"""What a number of seconds, of cores, or of MiB must be less than."""
+"""What a number of seconds must be less than."""
 _OLD_NAMES = {
     "keep_warm": "min_containers",
     "concurrency_limit": "max_containers",
@@ -245,7 +245,7 @@ def _resources(where: str, options: dict[str, Any], fields: dict[str, Any]) -> N
             continue
         request, limit = value if isinstance(value, tuple) and len(value) == 2 else (value, 0)
         for number in (request, limit):
-            if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < LONGEST:
+            if not isinstance(number, int | float) or isinstance(number, bool) or not 0 <= number < MOST:
                 raise InvalidError(
                     f"{where}: {name}={value!r} must be a number above 0, or a pair (request, limit) of them"
                 )
