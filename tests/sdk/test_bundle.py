@@ -55,3 +55,23 @@ def test_what_is_no_file_stays(package):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(InvalidError, match="gone.py belongs to the program and can't be read: No such file"):
         pack({"gone.py": str(tmp_path / "gone.py")})
+
+
+@pytest.mark.parametrize("link", ["directory", "file"])
+def test_what_is_installed_stays_whatever_link_leads_there(tmp_path, monkeypatch, link):
+    installed = tmp_path / "lib" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "stays.py").write_text("")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "travels_too.py").write_text("")
+    if link == "directory":
+        (tmp_path / "linked").symlink_to(installed)
+    else:
+        (tmp_path / "linked").mkdir()
+        (tmp_path / "linked" / "stays.py").symlink_to(installed / "stays.py")
+    for directory in ("linked", "own"):
+        monkeypatch.syspath_prepend(tmp_path / directory)
+    for name in ("stays", "travels_too"):
+        monkeypatch.setitem(sys.modules, name, __import__(name))
+    files = collect_files("")
+    assert "travels_too.py" in files and "stays.py" not in files

@@ -36,12 +36,13 @@ def collect_files(main_as: str) -> dict[str, str]:
         main_as: the name under which ``__main__``'s file is imported in containers; ``""``: it isn't needed.
     """
     installed = installed_directories()
+    real: dict[str, str] = {}
     files: dict[str, str] = {}
     for name, module in list(sys.modules.items()):
         if name == "__main__":
             name = main_as
         path = _source_of(module)
-        if not name or path is None or is_below(path, installed) or name.partition(".")[0] == "__main__":
+        if not name or path is None or is_below(path, installed, real) or name.partition(".")[0] == "__main__":
             continue
         _add_module(files, name, module, path)
     return files
@@ -61,9 +62,19 @@ def installed_directories() -> list[str]:
     return [os.path.join(os.path.realpath(path), "") for path in found if path]
 
 
-def is_below(path: str, directories: list[str]) -> bool:
-    """Whether a file is of one of those directories, or installed in another environment."""
-    real = os.path.realpath(path)
+def is_below(path: str, directories: list[str], known: dict[str, str] | None = None) -> bool:
+    """Whether a file is of one of those directories, or installed in another environment.
+
+    Args:
+        known: where directories really are, for who asks of many files; added to.
+    """
+    folder, name = os.path.split(path)
+    if known is None or os.path.islink(path):
+        real = os.path.realpath(path)
+    else:
+        if folder not in known:
+            known[folder] = os.path.realpath(folder)
+        real = os.path.join(known[folder], name)
     return any(real.startswith(directory) for directory in directories) or "/site-packages/" in real
 
 

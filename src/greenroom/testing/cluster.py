@@ -1,6 +1,7 @@
 """The cluster: see the package."""
 
 import asyncio
+import atexit
 import contextlib
 import fcntl
 import functools
@@ -28,6 +29,14 @@ from greenroom.testing.clock import HeldClock
 from greenroom.worker.removal import remove_tree
 
 T = TypeVar("T")
+
+
+@functools.cache
+def _code() -> Path:
+    """Where programs' files are unpacked and compiled: once for all of a process's clusters, whose program is the same."""
+    directory, maker = Path(tempfile.mkdtemp(prefix="gr-code-")), os.getpid()
+    atexit.register(lambda: remove_tree(directory) if os.getpid() == maker else None)
+    return directory
 
 
 class Cluster:
@@ -62,6 +71,8 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         self.run.mkdir(parents=True, mode=0o700)
+        if not self._stays:
+            (self.home / "code").symlink_to(_code())
         self._thread.start()
         self._ready.wait()
         if self._failed is not None:
