@@ -8,8 +8,12 @@ RUN_STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 BENCH_VENV := .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
+FAULTS := $(addprefix tests/e2e/test_,faults.py deployed_faults.py deaths.py base_faults.py python_versions.py returning.py schemathesis.py) \
+	tests/server/store tests/cli/test_deploy.py tests/contract/test_calls.py tests/contract/test_own_root.py
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Who forbids Python to keep byte-code has every test's commands, and pytest's own plugins, compiled anew each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help runtime demo test test-runtimes test-faults test-soak check format bench docs clean
@@ -60,7 +64,7 @@ test-runtimes: $(DEV_STAMP)  ## the whole contract by runc too, of which `make t
 	@GREENROOM_TEST_RUNTIMES=all $(BIN)/python -m pytest -n 2 tests/contract -k runc $(PYTEST_ARGS)
 
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form, and other Debians
-	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest tests/e2e/test_faults.py tests/e2e/test_deployed_faults.py tests/e2e/test_deaths.py tests/e2e/test_base_faults.py tests/e2e/test_python_versions.py tests/server/store $(PYTEST_ARGS)
+	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest $(FAULTS) $(PYTEST_ARGS)
 
 test-soak: $(DEV_STAMP)  ## many containers, ten minutes of everything at once, a million inputs
 	@GREENROOM_TEST_SOAK=long $(BIN)/python -m pytest tests/e2e/test_soak.py tests/e2e/test_standing_soak.py tests/e2e/test_million.py -s $(PYTEST_ARGS)

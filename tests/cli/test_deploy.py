@@ -19,6 +19,7 @@ import pytest
 from greenroom.model.app_logs import file_of
 from tests.conftest import Need, assert_nothing_left, processes_of, wait_for
 from tests.e2e.programs import COMMAND, environment, run, start, write
+from tests.long_form import by_turns
 
 PROGRAM = """
     import greenroom
@@ -168,7 +169,7 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("stays", "number"), by_turns([(signal.SIGTERM,), (signal.SIGKILL,)]), indirect=["stays"])
 def test_what_was_deployed_is_there_after_a_restart(stays, home, number):
     stays.deploy(1)
     assert stays.call() == "(1, 7) 1"
@@ -185,7 +186,7 @@ def test_what_was_deployed_is_there_after_a_restart(stays, home, number):
     assert_nothing_left(home)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(("stays", "number"), by_turns([(signal.SIGKILL,), (signal.SIGTERM,)]), indirect=["stays"])
 def test_spawned_calls_go_on_after_a_restart(stays, home, number):
     stays.deploy(1)
     spawned = python("call = greenroom.Function.from_name('shop', 'slow').spawn_map(range(200)); print(call.object_id)")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import greenroom
+from tests.long_form import LONG
 
 
 def make_app():
@@ -566,7 +567,8 @@ def test_large_arguments_and_results(cluster):
 
 
 def test_one_gibibyte_of_arguments(cluster):
-    """Through the server's memory it does not go."""
+    """Through the server's memory it does not go. (In a plain process a quarter of it shows that, and the long form has all.)"""
+    much = 1 << 30 if LONG or cluster.settings.sandbox == "oci" else 1 << 28
     app = greenroom.App("t")
 
     @app.function(serialized=True)
@@ -575,8 +577,8 @@ def test_one_gibibyte_of_arguments(cluster):
 
     server_before = resident()
     with app.run():
-        assert size.remote(bytes(1 << 30)) == 1 << 30
-    assert resident() < server_before + (1 << 29), "it went in a file, which is gone"
+        assert size.remote(bytes(much)) == much
+    assert resident() < server_before + much // 2, "it went in a file, which is gone"
 
 
 def resident():

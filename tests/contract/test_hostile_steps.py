@@ -36,8 +36,10 @@ def layers(cluster) -> list[Path]:
 
 
 def test_directories_deeper_than_any_path(cluster):
+    deep = 2200  # of two bytes each, and a path has at most 4,096
+
     def dig():
-        for _ in range(4000):
+        for _ in range(deep):
             os.mkdir("d")
             os.chdir("d")
 
@@ -56,7 +58,7 @@ def test_directories_deeper_than_any_path(cluster):
                 os.mkdir("d")
                 os.chdir("d")
 
-    assert run(greenroom.Image.host().run_function(dig), look) == (4000 if real(cluster) else 300)
+    assert run(greenroom.Image.host().run_function(dig), look) == (deep if real(cluster) else 300)
     verified(cluster)
 
 
@@ -148,7 +150,7 @@ def test_no_device_and_no_whiteout_is_made_by_hand(cluster):
     "commands",
     [
         "rm -rf /root 2>&- || true; ln -s /etc /root || true",
-        "cd /; mv /root /moved 2>&- || rm -rf /root/.[a-z]* 2>&-; ln -s ../../../../etc /root",
+        "rm -rf /root 2>&- || true; ln -s ../../../../etc /root || true",
         "rm -f /etc/hosts; ln -s /root /etc/hosts",
         "mv /etc /gone; ln -s /root /etc",
         "rm -rf /run; ln -s / /run",
@@ -253,10 +255,10 @@ def workers() -> list[int]:
 
 
 def test_a_step_that_prints_without_end_costs_no_memory(cluster, output):
-    line = "x" * 99
+    line = "x" * 999
 
     def shout():
-        for _ in range(1_000_000):
+        for _ in range(100_000):
             print(line)
 
     (worker,) = workers()

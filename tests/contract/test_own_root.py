@@ -15,6 +15,7 @@ from greenroom.model.settings import Settings
 from greenroom.testing import Cluster
 from tests.conftest import Need
 from tests.contract.test_packages import NO_FILES, index, offline, wheels  # noqa: F401
+from tests.long_form import long_form
 
 SLIM = greenroom.Image.debian_slim()
 both = pytest.mark.parametrize("cluster", ["crun", "runc"], indirect=True)
@@ -350,6 +351,7 @@ def test_an_image_that_has_lost_its_python_says_so_in_a_line(cluster, command, s
     assert says in str(failed.value)
 
 
+@long_form  # that so many can be mounted, test_images holds
 def test_sixty_steps(cluster):
     image = SLIM
     for number in range(60):
@@ -444,10 +446,15 @@ def test_list_inspect_verify_and_prune(cluster, debian_home):
     assert verified.stdout == "✓ 3 layers as made\n", verified.stdout + verified.stderr
 
 
-def test_an_image_is_exported_whole(cluster, debian_home, tmp_path):
+@pytest.mark.parametrize("base", ["small", pytest.param("debian", marks=long_form)])
+def test_an_image_is_exported_whole(cluster, debian_home, registry, python_layer, tmp_path, base):
     for program in ("skopeo", "umoci"):
         Need.runtime(program)
-    app = greenroom.App("exported", image=SLIM.run_commands("echo kept > /srv/kept; rm /etc/issue").cmd(["python3"]))
+    image = SLIM
+    if base == "small":
+        image = greenroom.Image.from_registry(registry.make("small:1", python_layer, config={"Env": ["PATH=/usr/bin"]}))
+    image = image.run_commands("mkdir -p /srv; echo kept > /srv/kept; rm /etc/group").cmd(["python3"])
+    app = greenroom.App("exported", image=image)
     app.function(serialized=True)(lambda: 1)
     app.build()
     records = json.loads(command(debian_home, "image", "list", "--json").stdout)
@@ -464,7 +471,7 @@ def test_an_image_is_exported_whole(cluster, debian_home, tmp_path):
     try:
         assert (root / "usr/bin" / os.readlink(root / "usr/bin/python3")).stat().st_size > 1_000_000
         assert (root / "srv/kept").read_text() == "kept\n"
-        assert not [name for name in (".greenroom", "etc/issue", "run/greenroom.host") if os.path.lexists(root / name)]
+        assert not [name for name in (".greenroom", "etc/group", "run/greenroom.host") if os.path.lexists(root / name)]
         assert (root / "etc/hosts").exists() is False
     finally:
         shutil.rmtree(root)

@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import Need, assert_nothing_left, groups_of, wait_for
 from tests.contract.test_packages import wheel
 from tests.e2e.programs import start, write
-from tests.e2e.test_faults import LONG, pid_of, read
+from tests.e2e.test_faults import pid_of, read
 from tests.e2e.test_image_faults import says
+from tests.long_form import LONG
 
 PROGRAM = """
     import greenroom

@@ -11,8 +11,7 @@ import pytest
 from greenroom.server.machine import this_machine
 from tests.conftest import Need, assert_nothing_left, groups_of, wait_for
 from tests.e2e.programs import run, start, write
-
-LONG = os.environ.get("GREENROOM_TEST_FAULTS") == "long"
+from tests.long_form import LONG, by_turns
 
 PROGRAM = """
     import os, pathlib, time
@@ -170,12 +169,13 @@ class Trial:
     def pid_of(self, what: str) -> int:
         return pid_of(self.home, what)
 
-    def kill(self, what: str) -> None:
+    def find(self, what: str) -> int:
         if what == "runtime":
-            pid = int((self.marks / "runtime-").read_text())
-        else:
-            pid = self.process.pid if what == "client" else self.pid_of(what)
-        os.kill(pid, signal.SIGKILL)
+            return int((self.marks / "runtime-").read_text())
+        return self.process.pid if what == "client" else self.pid_of(what)
+
+    def kill(self, what: str) -> None:
+        os.kill(self.find(what), signal.SIGKILL)
 
     def is_the_container(self, what: str) -> bool:
         """Whether the container itself dies with that: process 1 of a real one takes all of it along."""
@@ -215,18 +215,29 @@ def trial(home, tmp_path, sandbox):
             one.process.communicate()
 
 
-@pytest.mark.parametrize("victim", ["client", "server", "worker", "supervisor", "agent"])
-@pytest.mark.parametrize("phase", ["entering", "working", "idle", "draining", "exiting"])
+@pytest.mark.parametrize(
+    ("sandbox", "phase", "victim"),
+    by_turns(
+        [
+            (phase, victim)
+            for phase in ("entering", "working", "idle", "draining", "exiting")
+            for victim in ("client", "server", "worker", "supervisor", "agent")
+        ],
+        in_both=lambda phase, victim: phase == "working",
+    ),
+    indirect=["sandbox"],
+)
 def test_sigkill(trial, home, victim, phase):
     one = trial(enter=60.0 if phase == "entering" else 0.0, seconds=0.0 if phase == "idle" else 60.0)
     stopping = phase in ("draining", "exiting")
     container = one.wait_marked("working" if stopping or phase == "idle" else phase)
+    pid = one.find(victim)  # now: its end is a matter of moments once it has begun
     if phase == "idle":
         wait_for(lambda: "IDLE" in run("container", "list").stdout, what="idle")
     elif stopping:
         one.process.send_signal(signal.SIGINT)
         one.wait_marked(phase)
-    one.kill(victim)
+    os.kill(pid, signal.SIGKILL)
     spared = {container} if one.is_the_container(victim) else set()
     if victim in ("worker", "supervisor") and not spared:
         # The run goes on, and its container has been told to end.
@@ -260,9 +271,13 @@ def test_sigkill_while_pending(trial, home, victim):
 
 
 @pytest.mark.parametrize(
-    ("held", "victim"),
-    [*(("interpreter", victim) for victim in ("client", "server", "worker", "supervisor")),
-     *(("agent", victim) for victim in ("worker", "supervisor", "agent"))],
+    ("sandbox", "held", "victim"),
+    by_turns(
+        [*(("interpreter", victim) for victim in ("client", "server", "worker", "supervisor")),
+         *(("agent", victim) for victim in ("worker", "supervisor", "agent"))],
+        in_both=lambda held, victim: victim == "supervisor",
+    ),
+    indirect=["sandbox"],
 )  # fmt: skip
 def test_sigkill_while_a_container_starts(trial, home, held, victim):
     one = trial(held=held)

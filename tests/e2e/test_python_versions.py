@@ -1,6 +1,5 @@
 """Containers on other Pythons than the one that the program runs on, down to the oldest that they may be of."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import pytest
 from tests.contract.test_packages import wheel
 from tests.e2e.programs import run, write
 from tests.interpreters import builds
+from tests.long_form import long_form
 
 PROGRAM = """
     import asyncio, os, sys, time
@@ -150,9 +150,6 @@ PROGRAM = """
 
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-LONG = pytest.mark.skipif(
-    os.environ.get("GREENROOM_TEST_FAULTS") != "long", reason="makes another Debian: long form only"
-)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +178,12 @@ def on(debian_home: Path, tmp_path: Path, place: Path):
     return go
 
 
-@pytest.mark.parametrize("version", [version for version in ("3.10", "3.12", "3.13") if version != HERE])
+OTHERS = [version for version in ("3.10", "3.12", "3.13") if version != HERE]
+
+
+@pytest.mark.parametrize(
+    "version", [OTHERS[0], *(pytest.param(version, marks=long_form) for version in OTHERS[1:-1]), OTHERS[-1]]
+)
 def test_all_of_a_containers_life(on, version):
     result = on(PROGRAM, version)
     assert result.returncode == 1, result.stderr
@@ -243,7 +245,7 @@ def test_a_python_that_is_not_to_be_had_is_said_in_a_line(on):
     assert "Traceback" not in result.stderr
 
 
-@LONG
+@long_form  # each makes another Debian
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("version", "prefix"), [("3.13", "/usr"), ("3.12", "/opt/python/3.12/")])
 def test_another_debian(on, version, prefix):

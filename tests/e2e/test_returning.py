@@ -12,6 +12,7 @@ import pytest
 from tests.cli.test_deploy import Stays
 from tests.conftest import Need, assert_nothing_left, wait_for
 from tests.e2e.programs import environment, run, write
+from tests.long_form import by_turns
 
 PROGRAM = """
     import os
@@ -183,23 +184,22 @@ except greenroom.InputCancellation:
     assert lines(tmp_path / "ran") == ["b"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "print(sum(Worker().quick.map(range(COUNT))))",
-        "print(sum(Worker().quick.map(iter(range(COUNT)))))",
-        "print(sum(Worker().quick.map(range(COUNT), order_outputs=False)))",
-        """
+MAPS = {
+    "list": "print(sum(Worker().quick.map(range(COUNT))))",
+    "iterator": "print(sum(Worker().quick.map(iter(range(COUNT)))))",
+    "unordered": "print(sum(Worker().quick.map(range(COUNT), order_outputs=False)))",
+    "async": """
 import asyncio
 async def main(): return sum([value async for value in Worker().quick.map.aio(range(COUNT))])
 print(asyncio.run(main()))
 """,
-    ],
-    ids=["list", "iterator", "unordered", "async"],
-)
-def test_a_map_goes_on_through_two_deaths(stays, tmp_path, text):
+}
+
+
+@pytest.mark.parametrize(("stays", "how"), by_turns([(how,) for how in MAPS]), indirect=["stays"])
+def test_a_map_goes_on_through_two_deaths(stays, tmp_path, how):
     count = 3000
-    caller = Caller(text.replace("COUNT", str(count)))
+    caller = Caller(MAPS[how].replace("COUNT", str(count)))
     for part in (600, 1500):
         wait_for(lambda part=part: len(lines(tmp_path / "quick")) > part, what="some of it has run")
         kill(stays)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import wait_for
 from tests.e2e.programs import start
+from tests.long_form import LONG
 
 API = Path(__file__).parent / "api.py"
 _FOUND = re.compile(r"^_+ ([A-Z]+ \S+) _+$|^- (.+)$", re.MULTILINE)
@@ -20,7 +21,7 @@ def findings(url: str, directory: Path) -> set[tuple[str, str]]:
     """``(operation, what is wrong with it)``."""
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{url}openapi.json", "--url", url, "--seed", "1",
-        "--max-examples", "40", "--phases", "examples,coverage,fuzzing", "--no-color",
+        "--max-examples", "40" if LONG else "10", "--phases", "examples,coverage,fuzzing", "--no-color",
         "--generation-deterministic",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=directory)

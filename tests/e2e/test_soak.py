@@ -41,7 +41,7 @@ def taken(pid: int) -> dict[str, int]:
 
 @pytest.mark.timeout(600)
 def test_many_alive_at_once(cluster):
-    count = 200 if LONG else 40
+    count = 200 if LONG else 20
     app = greenroom.App("many")
 
     @app.cls(serialized=True, min_containers=count)
@@ -60,7 +60,7 @@ def test_many_alive_at_once(cluster):
 
 @pytest.mark.timeout(900)
 def test_many_one_after_another(cluster):
-    count = 1000 if LONG else 60
+    count = 1000 if LONG else 20
     app = greenroom.App("in-a-row")
 
     @app.function(serialized=True, single_use_containers=True, max_containers=1)
@@ -78,7 +78,7 @@ def test_many_one_after_another(cluster):
 
     with app.run():
         worker = worker_of(cluster)
-        some(20)
+        some(20 if LONG else 10)
         before = taken(worker)
         some(count)
         after = taken(worker)

@@ -72,6 +72,8 @@ def test_what_is_installed_stays_whatever_link_leads_there(tmp_path, monkeypatch
     for directory in ("linked", "own"):
         monkeypatch.syspath_prepend(tmp_path / directory)
     for name in ("stays", "travels_too"):
-        monkeypatch.setitem(sys.modules, name, __import__(name))
+        monkeypatch.setitem(sys.modules, name, None)  # so that it is gone after the test
+        del sys.modules[name]
+        __import__(name)
     files = collect_files("")
     assert "travels_too.py" in files and "stays.py" not in files

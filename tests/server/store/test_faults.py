@@ -15,7 +15,7 @@ from greenroom.model.errors import StoreError
 from greenroom.server.store import calls as c
 from greenroom.server.store import schedules
 from tests.conftest import Need
-from tests.e2e.test_faults import LONG
+from tests.long_form import LONG
 from tests.server.store.conftest import Store
 from tests.server.store.writer import CALLERS, INPUTS
 
@@ -86,7 +86,7 @@ def test_killed_at_any_moment(path: Path) -> None:
     dice = random.Random(11)
     for number in range(40 if LONG else 6):
         with Writers(path, f"w{number}") as writers:
-            writers.until("call|output", dice.randrange(1, 3000))
+            writers.until("call|output", dice.randrange(1, 3000 if LONG else 600))
         check(path, writers)
 
 

@@ -14,7 +14,7 @@ from greenroom.server.store import schedules, versions
 from greenroom.server.store.file import connect
 from greenroom.server.store.migrations import APPLICATION, MIGRATIONS, VERSION, migrate
 from tests.conftest import wait_for
-from tests.e2e.test_faults import LONG
+from tests.long_form import LONG
 from tests.server.store.conftest import Store
 
 TOP = Path(__file__).parents[3]

@@ -15,7 +15,7 @@ from greenroom.server.store import calls as c
 from greenroom.server.store import many
 from greenroom.server.store.payloads import SMALL
 from greenroom.wire.payload import in_memory
-from tests.e2e.test_faults import LONG
+from tests.long_form import LONG
 from tests.server.store.conftest import Store
 
 IDS = [f"fc-{n}" for n in range(4)]
