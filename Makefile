@@ -9,7 +9,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 BENCH_VENV := .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 FAULTS := $(addprefix tests/e2e/test_,faults.py deployed_faults.py deaths.py base_faults.py python_versions.py returning.py schemathesis.py) \
-	tests/server/store tests/cli/test_deploy.py tests/contract/test_calls.py tests/contract/test_own_root.py
+	tests/server/store tests/server/test_container_peer.py tests/cli/test_deploy.py tests/contract/test_calls.py tests/contract/test_own_root.py
+TESTERS ?= 2
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Who forbids Python to keep byte-code has every test's commands, and pytest's own plugins, compiled anew each time.
@@ -58,7 +59,7 @@ demo: $(RUN_STAMP) runtime  ## run examples/lifecycle.py: enter once, several ca
 	@$(BIN)/greenroom run examples/lifecycle.py
 
 test: $(DEV_STAMP)  ## the whole suite
-	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) $(PYTEST_ARGS)
 
 test-runtimes: $(DEV_STAMP)  ## the whole contract by runc too, of which `make test` has a short form
 	@GREENROOM_TEST_RUNTIMES=all $(BIN)/python -m pytest -n 2 tests/contract -k runc $(PYTEST_ARGS)

@@ -367,7 +367,9 @@ def test_sigterm_ends_in_order(trial):
     assert_nothing_left(one.home)
 
 
+@pytest.mark.parametrize("sandbox", by_turns([()]), indirect=True)
 def test_sigterm_of_the_server_ends_in_order(trial):
+    """Which gives what runs ten seconds."""
     one = trial()
     container = one.wait_marked("working")
     os.kill(one.pid_of("server"), signal.SIGTERM)

@@ -27,6 +27,7 @@ from greenroom.wire.messages import (
     Stuck,
     Yielded,
 )
+from tests.long_form import LONG
 from tests.server.hostile import Speaker, hostile_app, say
 
 NOTHING = b"\x80\x05N."
@@ -169,7 +170,7 @@ agents = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 if LONG else 30)
 @given(messages=st.lists(agents, min_size=1, max_size=5))
 def test_whatever_an_agent_says_the_others_go_on(cluster, apps, messages):
     attack, good, _ = apps
@@ -208,7 +209,7 @@ callers = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60 if LONG else 30)
 @given(messages=st.lists(callers, min_size=1, max_size=8))
 def test_whatever_a_caller_says_the_others_go_on(cluster, apps, messages):
     attack, good, count = apps
