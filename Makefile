@@ -62,7 +62,7 @@ test: $(DEV_STAMP)  ## the whole suite
 	@$(BIN)/python -m pytest -n $(TESTERS) $(PYTEST_ARGS)
 
 test-runtimes: $(DEV_STAMP)  ## the whole contract by runc too, of which `make test` has a short form
-	@GREENROOM_TEST_RUNTIMES=all $(BIN)/python -m pytest -n 2 tests/contract -k runc $(PYTEST_ARGS)
+	@GREENROOM_TEST_RUNTIMES=all $(BIN)/python -m pytest -n $(TESTERS) tests/contract -k runc $(PYTEST_ARGS)
 
 test-faults: $(DEV_STAMP)  ## the fault tests in their long form, and other Debians
 	@GREENROOM_TEST_FAULTS=long $(BIN)/python -m pytest $(FAULTS) $(PYTEST_ARGS)

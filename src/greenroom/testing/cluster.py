@@ -32,9 +32,13 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _code() -> Path:
-    """Where programs' files are unpacked and compiled: once for all of a process's clusters, whose program is the same."""
-    directory, maker = Path(tempfile.mkdtemp(prefix="gr-code-")), os.getpid()
+def _code(maker: int) -> Path:
+    """Where programs' files are unpacked and compiled: once for all clusters of a process, whose program is the same.
+
+    Args:
+        maker: the process; one that it forks, which may be another user's, has its own.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="gr-code-"))
     atexit.register(lambda: remove_tree(directory) if os.getpid() == maker else None)
     return directory
 
@@ -72,7 +76,7 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         self.run.mkdir(parents=True, mode=0o700)
         if not self._stays:
-            (self.home / "code").symlink_to(_code())
+            (self.home / "code").symlink_to(_code(os.getpid()))
         self._thread.start()
         self._ready.wait()
         if self._failed is not None:
