@@ -32,11 +32,12 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _code(maker: int) -> Path:
-    """Where programs' files are unpacked and compiled: once for all clusters of a process, whose program is the same.
+def _kept(maker: int, sandbox: str) -> Path:
+    """Where programs' files stay that a cluster has unpacked and compiled: the next one's program is mostly the same.
 
     Args:
         maker: the process; one that it forks, which may be another user's, has its own.
+        sandbox: as in the settings: root's plain processes can write what is read-only in a container.
     """
     directory = Path(tempfile.mkdtemp(prefix="gr-code-"))
     atexit.register(lambda: remove_tree(directory) if os.getpid() == maker else None)
@@ -76,7 +77,9 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         self.run.mkdir(parents=True, mode=0o700)
         if not self._stays:
-            (self.home / "code").symlink_to(_code(os.getpid()))
+            (self.home / "code").mkdir()
+            for found in _kept(os.getpid(), self.settings.sandbox).iterdir():
+                (self.home / "code" / found.name).symlink_to(found)
         self._thread.start()
         self._ready.wait()
         if self._failed is not None:
@@ -95,7 +98,21 @@ class Cluster:
         self._clear()
 
     def _clear(self) -> None:
+        if not self._stays:
+            self._keep_code()
         remove_tree(self.run if self._stays else self.home)
+
+    def _keep_code(self) -> None:
+        """Archives and what was compiled; not what images copy or bind (``.files``), nor anything half-made."""
+        kept = _kept(os.getpid(), self.settings.sandbox)
+        for made in (self.home / "code").glob("[0-9a-f]*"):
+            if made.is_symlink() or made.suffix not in ("", ".tar"):
+                continue
+            with contextlib.suppress(OSError):  # another cluster was faster
+                mode = made.stat().st_mode
+                made.chmod(mode | 0o200)  # or its owner can't move a directory
+                made.rename(kept / made.name)
+                (kept / made.name).chmod(mode)
 
     def _main(self) -> None:
         try:
