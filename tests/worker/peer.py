@@ -124,8 +124,9 @@ class Peer:
         environment: dict[str, str] | None = None,
         bundle: str | None = None,
         limits: Limits = NO_LIMITS,
+        reconnect: float = 0.0,
     ) -> None:
-        """Ask for a container whose program is ``source``."""
+        """Ask for a container whose program is ``source``; ``reconnect``: seconds for which it may do without a server."""
         if bundle is None:
             bundle = self.bundle(tar_of({"program.py": source.encode()}))
         spec = FunctionSpec("fu-1", "ap-1", "Model", True, "program", "Model", [MethodSpec("call")])
@@ -140,6 +141,7 @@ class Peer:
             "cancel_grace": self.settings.cancel_grace,
             "max_payload": self.settings.max_payload,
             "inline_limit": self.settings.inline_limit,
+            "reconnect": reconnect,
         }
         self.worker.send(
             m.StartContainer(container_id, begin, environment or {}, bundle, list(limits), {}, []), [b"", b""]

@@ -52,6 +52,17 @@ def test_a_dead_servers_run_is_removed(home: Path) -> None:
     assert not list((home / "run").iterdir())
 
 
+@pytest.mark.parametrize("ledger", ["ended/ta-1", "containers/ta-1/ledger"])
+def test_what_a_dead_servers_containers_had_begun_is_kept_for_the_next_one_to_come(home: Path, ledger: str) -> None:
+    file = make_run(home, "a") / ledger
+    file.parent.mkdir(exist_ok=True)
+    file.touch()
+    assert sweep(home, PATIENCE) == []
+    assert file.exists()
+    os.utime(file, LONG_AGO)
+    assert sweep(home, PATIENCE) == ["a"]
+
+
 def test_a_live_servers_run_is_left_alone(home: Path, straggler) -> None:
     run = make_run(home, "a")
     process = straggler(run)
