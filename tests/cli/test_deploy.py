@@ -548,7 +548,7 @@ WAITS = """
 
     app = greenroom.App("waits")
 
-    @app.cls(retries=1)
+    @app.cls(retries=1)  # of which a container that dies costs one
     class Model:
         size: str = greenroom.parameter(default="small")
 
