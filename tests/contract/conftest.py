@@ -95,7 +95,12 @@ def shell_layer(debian_home: Path) -> bytes:
 
 def debian_in(home: Path) -> Path:
     """The layer that is a Debian."""
-    (found,) = {path.parents[2] for path in (home / "layers").glob("*/fs/usr/bin/python3") if path.is_symlink()}
+    # A step may have put a python3 into a layer of its own, but no dpkg.
+    (found,) = {
+        path.parents[2]
+        for path in (home / "layers").glob("*/fs/usr/bin/dpkg")
+        if (path.parent / "python3").is_symlink()
+    }
     return found
 
 

@@ -311,8 +311,8 @@ def test_the_containers_of_a_version_that_is_replaced_finish_under_the_next_serv
     assert run("deploy", str(write(world.directory, text, "program.py"))).returncode == 0
     kill(world.stays)
     world.stays.start()
-    records = json.loads(run("container", "list", "--json").stdout)
-    assert sum(record["state"] == "DRAINING" for record in records) == 2
+    records = lambda: json.loads(run("container", "list", "--json").stdout)  # noqa: E731
+    wait_for(lambda: sum(record["state"] == "DRAINING" for record in records()) == 2, what="both are back")
     world.let("c")
     assert world.call("once", "c").output() == "c of 2"
     world.let("a")

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ class Conversation:
         until = None if timeout is None else time.monotonic() + timeout
         data = b""
         try:
-            self._connection.send(message)
+            with suppress(ConnectionError):  # the server may have said why, before it went
+                self._connection.send(message)
             while True:
                 left = None if until is None else max(0.0, until - time.monotonic())
                 answer, payloads = self._connection.receive(left)

@@ -59,7 +59,10 @@ class Session:
             if self._lost is not None:
                 raise ConnectionError(f"the Greenroom server went away: {self._lost}")
             self._answers[message.rid] = answer
-            self._connection.send(message, payloads)
+            try:
+                self._connection.send(message, payloads)
+            except ConnectionError:
+                self._shut_down()  # the server may have said why: whoever reads tells it
         return answer
 
     def wait(self, answer: _Answer) -> dict[str, Any]:
@@ -152,16 +155,19 @@ class Session:
 
     def close(self) -> None:
         """End the connection, and with it an ephemeral server; returns once that has ended."""
-        try:
-            self._connection.sock.shutdown(2)
-        except OSError:
-            pass  # the server was faster
+        self._shut_down()
         self._thread.join()
         self._connection.close()
         if self._process is not None:
             self._process.wait()
         if (error := self._not_shown) is not None:
             warn(f"greenroom: not all that happened could be shown: {one_line(error)}")
+
+    def _shut_down(self) -> None:
+        try:
+            self._connection.sock.shutdown(2)
+        except OSError:
+            pass  # the server was faster
 
 
 _current: Session | None = None
