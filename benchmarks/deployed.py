@@ -208,7 +208,10 @@ def main(quick):
             found["spawn_rate_of_tasks"] = statistics.median(spawned_by_tasks(count, 64) for _ in range(3))
             found["through_many"] = statistics.median(through_many(count // 4, 64) for _ in range(3))
             found["through_map"] = through_map(count * 5)
-            warms = [(warm(), float(stays.run(GREENROOM, "run", "-q", "--sandbox", "process", APP))) for _ in range(3)]
+            warms = [
+                (warm(), float(stays.run(GREENROOM, "run", "-q", "--sandbox", "process", APP)))
+                for _ in range(3 if quick else 11)
+            ]
             found["warm"], found["warm_ephemeral"] = (statistics.median(side) for side in zip(*warms, strict=True))
             found["restart"] = statistics.median(after_a_kill(stays) for _ in range(3))
             stays.run(GREENROOM, "deploy", "-q", RAMP)
