@@ -150,6 +150,25 @@ def test_what_ends_while_there_is_no_server_is_told_to_the_next(stays, tmp_path)
     assert sorted(lines(tmp_path / "ran")) == ["a", "b"]
 
 
+FAILS = """
+try:
+    greenroom.FunctionCall.from_id("ID").get(timeout=60)
+except TypeError as error:
+    print(error)
+"""
+
+
+def test_what_a_call_raised_is_raised_by_every_server_after(stays, tmp_path):
+    spawned = Caller("print(Worker().quick.spawn('x').object_id)").output()
+    said = []
+    for _ in range(3):
+        said.append(Caller(FAILS.replace("ID", spawned)).output())
+        kill(stays)
+        stays.start()
+    assert said == ["can't multiply sequence by non-int of type 'str'"] * 3
+    assert lines(tmp_path / "quick") == ["x"]
+
+
 CANCEL = """
 call = greenroom.FunctionCall.from_id("ID")
 try:
