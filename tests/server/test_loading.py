@@ -1,9 +1,13 @@
-"""Inputs that are in the store alone come into memory once each, however many ask for them at the same time."""
+"""Inputs that are in the store alone come into memory once each, however many ask for them at the same time; and what is noted
+of them there is, before anybody is told so."""
 
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
 
+from greenroom.model.errors import StoreError
+from greenroom.server import durable as durable_module
 from greenroom.server.calls import Calls
 from greenroom.server.durable import WINDOW, Durable
 from greenroom.server.store import calls as rows
@@ -56,3 +60,29 @@ def test_one_that_is_cancelled_meanwhile_keeps_nobody_waiting(store, durable, ca
     durable._calls.cancel(call)
     store.until(lambda: reached)
     assert call.pool.items == []
+
+
+def test_an_attempt_that_failed_while_nothing_could_be_kept_is_kept_before_anybody_is_told(
+    store, durable, call, monkeypatch
+):
+    monkeypatch.setattr(durable_module, "RETRY", 0.05)
+    durable.load_until(call, 0, lambda: None)
+    store.until(lambda: call.inputs)
+    item, told, refused = call.inputs[0], [], []
+    item.attempt, item.tried = 1, "ta-1 5"
+    write = store.database.write
+
+    def refuse_once(change, then):
+        refused.append(change)
+        monkeypatch.setattr(store.database, "write", write)
+        failed: Future[None] = Future()
+        failed.set_exception(StoreError("the disk is full"))
+        store.loop.call_soon(then, failed)
+
+    monkeypatch.setattr(store.database, "write", refuse_once)
+    durable.failed(item)
+    durable.when_kept(lambda: store.database.read(lambda c: rows.inputs_of(c, "fc-1", -1, 1), told.append))
+    store.until(lambda: told)
+    assert len(refused) == 1
+    (row,) = told[0].result()
+    assert (row.idx, row.attempt, row.tried) == (0, 1, "ta-1 5")

@@ -1,7 +1,7 @@
 """A call and its inputs, as the server has them; ``calls.py`` says what happens to them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from greenroom.model.input_state import InputState
 from greenroom.server.allowance import Allowance
@@ -46,17 +46,6 @@ class Before(Protocol):
 
     def take(self, index: int) -> "Input | tuple[str, str, Payload] | None":
         """The input, if it runs; how it ended; None: it has not begun, or nobody is left who knows. It is told once."""
-
-
-class Known(NamedTuple):
-    """What is kept of an input that has not ended."""
-
-    number: int
-    """Among those of its call."""
-    payload: Payload
-    attempt: int
-    losses: int
-    tried: str
 
 
 class Input:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.input_state import InputEvent, InputState, next_state
 from greenroom.server.allowance import Allowance
-from greenroom.server.call import Call, Input, Known, Receiver
+from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.clock import Clock
 from greenroom.server.delivery import deliver
 from greenroom.wire.messages import Collect, Done, Failed, Outputs, Status, Values
@@ -17,6 +17,7 @@ from greenroom.wire.payload import Payload
 if TYPE_CHECKING:
     from greenroom.server.containers import Container
     from greenroom.server.pools import Pool
+    from greenroom.server.store.calls import InputRow
 
 E, S = InputEvent, InputState
 
@@ -75,12 +76,12 @@ class Calls:
         else:
             call.pool.enqueue(added)
 
-    def take_up(self, call: Call, inputs: Iterable[Known]) -> None:
-        """Inputs of a call that an earlier server had."""
+    def take_up(self, call: Call, rows: "Iterable[InputRow]") -> None:
+        """Inputs of a call that are kept, and that are not here yet."""
         added = []
-        for known in inputs:
-            item = call.inputs[known.number] = Input(call, known.number, known.payload)
-            item.attempt, item.losses, item.tried = known.attempt, known.losses, known.tried
+        for row in rows:
+            item = call.inputs[row.idx] = Input(call, row.idx, row.payload)
+            item.attempt, item.losses, item.tried = row.attempt, row.losses, row.tried
             added.append(item)
         self._enqueue(call, added)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.errors import ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
-from greenroom.server.call import Call, Input, Known, Receiver
+from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
@@ -63,7 +63,9 @@ class Durable:
         self._unwritten = 0
         """Bytes of inputs that have come and are not on the disk yet."""
         self._noting = 0
-        """Attempts that have failed, and that aren't kept yet."""
+        """Attempts that have failed, and that the store is keeping."""
+        self._unnoted = 0
+        """Those that it could not keep, until it is tried again."""
         self._loading: dict[Call, list[Callable[[], None]]] = {}
         """Calls of which inputs are being read from the store, and who waits for them."""
         self._handing_out = HandingOut(server, store, self._forget)
@@ -88,9 +90,7 @@ class Durable:
         name = deployed_id(app, function.spec.name)
         binding = next(key for key, pool in function.pools.items() if pool is call.pool)
         now = self._server.lifecycle.clock.wall()
-        row: CallRow = self._rows.CallRow(
-            call.id, function.app.id, name, call.method, binding, call.shape, inputs, now
-        )  # fmt: skip
+        row: CallRow = self._rows.CallRow(call.id, function.app.id, name, call.method, binding, call.shape, inputs, now)
         return row
 
     def spawned(self, call: Call, payloads: list[Payload], peer: Receiver, rid: int) -> None:
@@ -101,7 +101,7 @@ class Durable:
             self.complete(call, len(payloads), peer, rid)
         else:
             call.keeper = self
-            size = sum(map(len, payloads)) + COST * len(payloads)
+            size = _bytes_of(payloads)
             self._unwritten += size
             whole = self._many.Whole(self._row(call, len(payloads)), call.pool.binding, payloads)
             self._keeping.put(whole, self._then_tell(call, size, peer, rid))
@@ -111,7 +111,7 @@ class Durable:
 
     def added(self, call: Call, first: int, payloads: list[Payload]) -> None:
         """Inputs of it have come: they are kept, and as many as there is room for are run."""
-        size = sum(map(len, payloads)) + COST * len(payloads)
+        size = _bytes_of(payloads)
         self._coming[call] = self._coming.get(call, 0) + size
         self._unwritten += size
         self._write(call, lambda c: self._rows.add_inputs(c, call.id, first, payloads))
@@ -160,9 +160,7 @@ class Durable:
             if rows and not call.cancelled:
                 call.stored -= len(rows)
                 call.loaded_to = rows[-1].idx
-                self._calls.take_up(
-                    call, [Known(row.idx, row.payload, row.attempt, row.losses, row.container) for row in rows]
-                )
+                self._calls.take_up(call, rows)
             elif call.stored:  # they aren't committed yet, or can't be read now
                 self._server.loop.call_later(SOON, self._refill, call)
             for each in waiting:
@@ -211,6 +209,13 @@ class Durable:
 
         def noted(done: Future[None]) -> None:
             self._noting -= 1
+            if done.exception() is not None:
+                self._unnoted += 1
+                self._server.loop.call_later(RETRY, again)
+
+        def again() -> None:  # with what it is by then; of one that has ended nothing is noted
+            self._unnoted -= 1
+            self.failed(item)
 
         self._flush(item.call)
         self._keeping.flush()
@@ -234,12 +239,12 @@ class Durable:
         """Called once all that ended or failed in this turn of the loop is kept."""
 
         def kept(done: Future[None]) -> None:
-            if done.exception() is None:
+            if done.exception() is None and not self._unnoted:
                 callback()
             else:
                 self._server.loop.call_later(RETRY, self.when_kept, callback)
 
-        if self._noting:
+        if self._noting or self._unnoted:
             self._keeping.flush()
             self._store.write(lambda c: None, kept)
         elif not self._keeping.after(kept):
@@ -406,3 +411,8 @@ class Durable:
             clock.call_later(0.1 if more else CLEANING, self._clean)
 
         self._store.write(lambda c: self._rows.forget_older_than(c, before, STEP), removed)
+
+
+def _bytes_of(payloads: list[Payload]) -> int:
+    """That inputs take while they wait."""
+    return sum(map(len, payloads)) + COST * len(payloads)

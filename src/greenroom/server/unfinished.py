@@ -4,7 +4,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from greenroom.server.call import Known
 from greenroom.server.detached import function_kept, why_none
 from greenroom.server.pools import Pool
 from greenroom.wire.payload import Payload
@@ -91,6 +90,6 @@ class Unfinished:
         call.stored = left.waiting - len(left.inputs)
         if left.inputs:
             call.loaded_to = left.inputs[-1].idx
-            self._calls.take_up(call, [Known(i.idx, i.payload, i.attempt, i.losses, i.container) for i in left.inputs])
+            self._calls.take_up(call, left.inputs)
         else:
             self._keeper.over(call)

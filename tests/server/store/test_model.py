@@ -94,7 +94,7 @@ def kept(connection) -> dict[str, dict[str, Any]]:
             "count": row.inputs,
             "finished": row.finished_at,
             "cancelled": row.cancelled,
-            "inputs": {i.idx: (i.attempt, i.losses, i.container, bytes_of(i.payload)) for i in inputs},
+            "inputs": {i.idx: (i.attempt, i.losses, i.tried, bytes_of(i.payload)) for i in inputs},
             "outputs": {o.idx: (o.status, o.detail, bytes_of(o.payload)) for o in outputs},
         }
     unfinished = [row.id for row in c.unfinished(connection)]

@@ -49,7 +49,7 @@ class InputRow(NamedTuple):
     """Attempts that have failed."""
     losses: int
     """Times that its container was lost."""
-    container: str
+    tried: str
     """The attempt that failed last: its container, and its number there; ``""``: none has."""
     payload: Payload
 
@@ -71,7 +71,8 @@ class Attempt(NamedTuple):
     idx: int
     attempt: int
     losses: int
-    container: str = ""
+    tried: str = ""
+    """Which attempt failed last; the column is called ``container``."""
 
 
 class Progress(NamedTuple):
@@ -178,7 +179,7 @@ def note_attempt(connection: sqlite3.Connection, attempts: Iterable[Attempt]) ->
     connection.executemany(
         "UPDATE inputs SET attempt = ?, losses = ?, container = ?"
         " WHERE call = (SELECT number FROM calls WHERE id = ?) AND idx = ?",
-        ((a.attempt, a.losses, a.container, a.call_id, a.idx) for a in attempts),
+        ((a.attempt, a.losses, a.tried, a.call_id, a.idx) for a in attempts),
     )
 
 
