@@ -1,12 +1,15 @@
 """A ledger: what was written is read, whenever the writer dies."""
 
+import mmap
 import os
 import signal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.wire.ledger import SIZE, Ledger, make_ledger, read_ledger
+from greenroom.wire.lasting import Lasting, make_lasting
+from greenroom.wire.ledger import SIZE, Ledger, make_ledger, number_at, read_ledger
 from greenroom.wire.payload import Descriptor
 
 RECORD = st.tuples(st.integers(0, 2**60), st.binary(max_size=50))
@@ -71,3 +74,25 @@ def test_it_outlives_its_writer():
     os.waitpid(pid, 0)
     assert read_ledger(fd) == (8, [(7, b"seven")])
     os.close(fd)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_number_is_never_seen_half_written(tmp_path, lasting):
+    """A process that is killed in the middle of a call leaves what another one would see at that moment."""
+    fd = make_lasting(str(tmp_path / "ledger")) if lasting else make_ledger()
+    pid = os.fork()
+    if pid == 0:
+        ledger = Lasting(os.dup(fd)) if lasting else Ledger(os.dup(fd))
+        while True:
+            ledger.begin(0x1111111111111111)
+            ledger.begin(0x2222222222222222)
+    try:
+        begun = number_at(mmap.mmap(fd, SIZE), 0, "q")
+        while begun[0] < 0:
+            pass
+        seen = {begun[0] for _ in range(3_000_000)}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(fd)
+    assert seen <= {0x1111111111111111, 0x2222222222222222}

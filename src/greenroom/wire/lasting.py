@@ -6,8 +6,8 @@ container was given, by call and index, which had begun, and the results that no
 One page of heads, then two halves of a log (what was given, and what is safe or somebody else's since), then two halves of
 results. A half of the log that is full is followed by the other one, which begins with what still counts; a half of the
 results by the other one, whose results are forgotten: an input whose result is there no more has begun, and that is all.
-Whatever counts is written before the number that says how much counts, and each number by one store, so that SIGKILL at any
-moment leaves a ledger that holds together.
+Whatever counts is written before the number that says how much counts, and each number by one store
+(:func:`number_at`), so that SIGKILL at any moment leaves a ledger that holds together.
 """
 
 import mmap
@@ -16,7 +16,7 @@ import struct
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from greenroom.wire.ledger import Ledger
+from greenroom.wire.ledger import Ledger, number_at
 from greenroom.wire.payload import Payload
 from greenroom.wire.status import Status
 
@@ -33,7 +33,7 @@ STEPS = 100_000
 _MOST_STEPS = 3 * STEPS
 """Those that a reader follows: user code may have written there that they are without end."""
 
-_SEQ = struct.Struct("q")  # native, as all of these: written by one store
+_SEQ = struct.Struct("q")
 _NUMBER = struct.Struct("I")
 _BEGUN, _ACTIVE, _LOG_USED, _RESULTS_USED = 0, 8, (16, 20), (24, 28)
 _BOOT = slice(64, 128)
@@ -199,6 +199,10 @@ class Lasting(Ledger):
         self._memory = mmap.mmap(fd, SIZE if self._shared else PAGE)
         if self._shared:
             os.close(fd)
+        self._begun = number_at(self._memory, _BEGUN, "q")
+        self._active = number_at(self._memory, _ACTIVE, "I")
+        self._log_ends = [number_at(self._memory, at, "I") for at in _LOG_USED]
+        self._result_ends = [number_at(self._memory, at, "I") for at in _RESULTS_USED]
         self._log_half, self._log_used = 0, 0
         self._steps = 0
         self._half, self._used = 0, 0
@@ -207,7 +211,7 @@ class Lasting(Ledger):
         self._memory.seek(PAGE + 2 * LOG if self._shared else 0)
 
     def begin(self, seq: int) -> None:
-        _SEQ.pack_into(self._memory, _BEGUN, seq)
+        self._begun[0] = seq
 
     # ---- results ----
 
@@ -221,7 +225,7 @@ class Lasting(Ledger):
         self._memory.write(_RESULT.pack(seq, _CODES[status], len(payload)) + payload)
         self._used += size
         self._unsent[self._half] = True
-        _NUMBER.pack_into(self._memory, _RESULTS_USED[self._half], self._used)
+        self._result_ends[self._half][0] = self._used
         return True
 
     def _turn(self, size: int) -> bool:
@@ -229,7 +233,7 @@ class Lasting(Ledger):
         if size > RESULTS // 2 or self._unsent[other]:
             return False
         self._half, self._used = other, 0
-        _NUMBER.pack_into(self._memory, _RESULTS_USED[other], 0)
+        self._result_ends[other][0] = 0
         self._memory.seek(PAGE + 2 * LOG + other * RESULTS)
         return True
 
@@ -270,7 +274,7 @@ class Lasting(Ledger):
         at = PAGE + self._log_half * LOG
         self._memory[at + self._log_used : at + used] = record
         self._log_used = used
-        _NUMBER.pack_into(self._memory, _LOG_USED[self._log_half], used)
+        self._log_ends[self._log_half][0] = used
 
     def _begin_anew(self, live: Mapping[int, list[Any]], ended: Container[int]) -> None:
         """The other half, with what counts: first what has not ended, then of what has as much as there is room for."""
@@ -284,8 +288,8 @@ class Lasting(Ledger):
         half = 1 - self._log_half
         at = PAGE + half * LOG
         self._memory[at : at + len(text)] = text
-        _NUMBER.pack_into(self._memory, _LOG_USED[half], len(text))
-        _NUMBER.pack_into(self._memory, _ACTIVE, half)
+        self._log_ends[half][0] = len(text)
+        self._active[0] = half
         self._log_half, self._log_used, self._steps = half, len(text), len(live)
 
 

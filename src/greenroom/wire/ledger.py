@@ -8,16 +8,15 @@ run again, or blamed for the crash.
 import mmap
 import os
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from greenroom.wire.payload import Payload
 from greenroom.wire.status import Status
 
 SIZE = 256 * 1024
-_HEAD = struct.Struct("<qI")  # the sequence number begun last (-1: none), bytes of records
-_RECORD = struct.Struct("<qI")  # sequence number, length of the payload
-_BEGUN = struct.Struct("<q")
-_USED = struct.Struct("<I")
+_HEAD = struct.Struct("=qI")  # the sequence number begun last (-1: none), bytes of records
+_BEGUN, _USED = 0, 8
+_RECORD = struct.Struct("=qI")  # sequence number, length of the payload
 
 
 class Entries(NamedTuple):
@@ -55,6 +54,14 @@ def read_ledger(fd: int) -> Entries:
     return Entries(begun, results)
 
 
+def number_at(memory: mmap.mmap, at: int, format: Literal["q", "I"]) -> "memoryview[int]":
+    """The number there: setting its only item is one store.
+
+    ``struct.pack_into`` makes the place zero first, and a process that is killed in between leaves that.
+    """
+    return memoryview(memory)[at : at + struct.calcsize(format)].cast(format)
+
+
 class Ledger:
     """The agent's side; closes ``fd``, and keeps the memory. Not for several threads at once.
 
@@ -69,12 +76,14 @@ class Ledger:
         self._memory = mmap.mmap(fd, SIZE)  # of -1: memory of this process alone
         if self._shared:
             os.close(fd)
+        self._begun = number_at(self._memory, _BEGUN, "q")
+        self._end = number_at(self._memory, _USED, "I")
         self._memory.seek(_HEAD.size)
         self._used = 0
 
     def begin(self, seq: int) -> None:
         """That input runs from now on."""
-        _BEGUN.pack_into(self._memory, 0, seq)
+        self._begun[0] = seq
 
     def keep(self, seq: int, payload: Payload, status: str = Status.OK) -> bool:
         """Keep the result of an input that returned, until :meth:`clear`; False when there is no room for it here."""
@@ -86,12 +95,12 @@ class Ledger:
         self._memory.write(_RECORD.pack(seq, len(payload)) + payload)
         self._used = used
         # Last of all, so that no half of a record ever counts.
-        _USED.pack_into(self._memory, _BEGUN.size, used)
+        self._end[0] = used
         return True
 
     def clear(self) -> None:
         """The results are on their way."""
         if self._used:
             self._used = 0
-            _USED.pack_into(self._memory, _BEGUN.size, 0)
+            self._end[0] = 0
             self._memory.seek(_HEAD.size)
