@@ -184,6 +184,21 @@ def test_the_lock_of_one_who_was_killed_is_free(layers: Layers) -> None:
     lock = layers.lock(key(1))
     assert lock is not None
     os.close(lock)
+
+
+def test_locks_of_layers_that_were_not_made_are_swept_once_they_are_old(layers: Layers) -> None:
+    """A sweep takes the lock for a moment: whoever was about to take it would say that another makes the layer."""
+    (layers.directory / ".locks").mkdir(parents=True)
+    locks = {name: layers.directory / ".locks" / name for name in (key(1), key(2))}
+    for path in locks.values():
+        path.touch()
+        os.utime(path, (0, 0))
+    lock = layers.lock(key(1))
+    assert lock is not None
+    os.close(lock)
+    layers.sweep()
+    assert os.listdir(layers.directory / ".locks") == [key(1)], "which was in use just now"
+    os.utime(locks[key(1)], (0, 0))
     layers.sweep()
     assert os.listdir(layers.directory / ".locks") == []
 

@@ -31,6 +31,8 @@ _FRESH = 3600.0
 """Seconds in which a use needs no second note."""
 NEW, OLD = ".new-", ".old-"
 """How names begin of what isn't a layer yet, and of what is none any more."""
+FRESH = 60.0
+"""Seconds that the lock of a layer stays after it was last taken, though the layer was not made."""
 
 
 class Layer(NamedTuple):
@@ -194,6 +196,7 @@ class Layers:
                 os.close(fd)
                 return None
             if _is(fd, locks / key):
+                os.utime(fd)
                 return fd
             os.close(fd)  # it was swept away between the two
 
@@ -268,6 +271,8 @@ class Layers:
             if (gone := self.set_aside(key)) is not None:
                 remove_tree(gone)
         for path in (self.directory / ".locks").glob("*"):
+            if not _old(path):
+                continue  # whoever has just made it would take this for another who makes the layer
             if not (self.directory / path.name).exists() and (mine := self.lock(path.name)) is not None:
                 path.unlink(missing_ok=True)
                 os.close(mine)
@@ -339,6 +344,13 @@ def _is(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _old(path: Path) -> bool:
+    try:
+        return path.stat().st_mtime < time.time() - FRESH
+    except FileNotFoundError:
+        return False  # it has just gone
 
 
 def read_record(path: Path) -> Layer | None:
