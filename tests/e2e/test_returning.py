@@ -287,7 +287,7 @@ def test_one_that_is_let_go_while_it_is_busy_goes_on_to_its_end(stays, tmp_path)
     before = states()
     kill(stays)
     stays.start()
-    assert states() == before
+    wait_for(lambda: states() == before, what="each has said what it is at")
     (draining,) = [container for container, state in before.items() if state == "DRAINING"]
     (tmp_path / "e").touch()
     assert Caller("print(Worker().wait_for.remote('e'))").output() == "e"
