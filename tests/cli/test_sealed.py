@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_deploy import Stays, python
+from tests.cli.stays import Stays, python
 from tests.conftest import wait_for
 from tests.e2e.programs import run, write
 

@@ -13,7 +13,7 @@ from collections import Counter
 
 import pytest
 
-from tests.cli.test_deploy import Stays
+from tests.cli.stays import Stays
 from tests.e2e.programs import environment, run, write
 
 LONG = os.environ.get("GREENROOM_TEST_FAULTS") == "long"

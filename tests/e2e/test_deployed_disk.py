@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cli.test_deploy import Stays, python
+from tests.cli.stays import Stays, python
 from tests.conftest import Need, processes_of, wait_for
 from tests.e2e.programs import run, write
 

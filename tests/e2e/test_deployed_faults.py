@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cli.test_deploy import Stays
+from tests.cli.stays import Stays
 from tests.conftest import assert_nothing_left, wait_for
 from tests.e2e.programs import environment, run, write
 from tests.e2e.test_faults import pids_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.wire.lasting import read_lasting
-from tests.cli.test_deploy import Stays
+from tests.cli.stays import Stays
 from tests.conftest import Need, assert_nothing_left, wait_for
 from tests.e2e.programs import run, write
 from tests.e2e.test_faults import pid_of, pids_of

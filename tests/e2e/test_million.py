@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from greenroom.server.durable import MOST_COMING
-from tests.cli.test_deploy import Stays
+from tests.cli.stays import Stays
 from tests.e2e.programs import environment, run, write
 
 LONG = os.environ.get("GREENROOM_TEST_SOAK") == "long"

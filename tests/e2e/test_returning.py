@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_deploy import Stays
+from tests.cli.stays import Stays
 from tests.conftest import Need, assert_nothing_left, wait_for
 from tests.e2e.programs import environment, run, write
 from tests.long_form import by_turns

@@ -241,8 +241,8 @@ class Server:
         ``drain``: seconds in which inputs that run may finish before they are cancelled.
         """
         first = app.stopping is None
-        self.deployments.stop(app)
         app.stopping = app.stopping or []
+        self.deployments.stop(app)
         if request is not None:
             app.stopping.append(request)
         if first:

@@ -8,11 +8,12 @@ from greenroom.server.replacing import Replacement
 from greenroom.server.versions import KEPT, Contents, contents_of
 
 if TYPE_CHECKING:
-    from sqlite3 import Connection
-
     from greenroom.server.apps import App
     from greenroom.server.core import Server
     from greenroom.server.store.database import Database
+
+
+STOPPED = "it was stopped before it could serve"
 
 
 class Deploying:
@@ -37,21 +38,22 @@ class Deploying:
         self._versions: Any = versions
         self._server = server
         self._store = store
-        self._app = app
+        self.app = app
         self._before = before
         self._switch = switch
         self._then = then
         self._number = 0
+        self._replacement: Replacement | None = None
 
     def begin(self) -> None:
         """Keep it, and go on."""
-        self._server.disk.do(contents_of(self._server, self._app), self._read)
+        self._server.disk.do(contents_of(self._server, self.app), self._read)
 
     def _read(self, done: Future[Contents]) -> None:
         if (error := done.exception()) is not None:
             self._end(str(error))
             return
-        app, (functions, images) = self._app, done.result()
+        app, (functions, images) = self.app, done.result()
         self._store.write(
             lambda c: self._versions.add_version(c, app.name, app.id, app.created_at, functions, images), self._added
         )
@@ -61,33 +63,47 @@ class Deploying:
             self._end(str(error))
             return
         self._number = done.result()
-        if self._app.held:
+        if self.app.stopping is not None:
+            self._end(STOPPED)
+        elif self.app.held:
             self._warm("")
         else:
-            Replacement(self._server, self._before, self._app, self._warm).begin()
+            self._replacement = Replacement(self._server, self._before, self.app, self._warm)
+            self._replacement.begin()
 
     def _warm(self, why: str) -> None:
         if why:
             self._end(why)
         else:
-            self._store.write(self._serve, self._kept)
-
-    def _serve(self, connection: "Connection") -> None:
-        self._versions.set_state(connection, self._app.id, self._versions.VersionState.CURRENT)
-        self._versions.forget_beyond(connection, self._app.name, KEPT)
+            current = self._versions.VersionState.CURRENT
+            self._store.write(lambda c: self._versions.set_state(c, self.app.id, current), self._kept)
 
     def _kept(self, done: Future[None]) -> None:
         if (error := done.exception()) is not None:
             self._end(str(error))
-        elif self._app.stopping is not None:
-            self._end("it was stopped before it could serve")
+        elif self.app.stopping is not None:
+            self._end(STOPPED)
         else:
+            self._store.write(lambda c: self._versions.forget_beyond(c, self.app.name, KEPT), lambda done: None)
             self._switch(self._number)
             self._then("")
 
+    def stopped(self) -> None:
+        """Its app is being stopped: by whoever asked for that, or since its program has gone."""
+        if self._replacement is not None:
+            self._replacement.give_up(STOPPED)  # no container of it will be ready any more
+
     def _end(self, why: str) -> None:
-        failed = self._versions.VersionState.FAILED
+        def said(done: Future[None]) -> None:
+            error = done.exception()
+            self._then(
+                why if error is None else f"{why}; that can't be kept either, so a restart may bring it: {error}"
+            )
+
+        if self.app.stopping is None:
+            self._server.stop_app(self.app, f"it could not be deployed: {why}")
         if self._number:
-            self._store.write(lambda c: self._versions.set_state(c, self._app.id, failed), lambda done: None)
-        self._server.stop_app(self._app, f"it could not be deployed: {why}")
-        self._then(why)
+            before = self._before.id if self._before is not None else ""
+            self._store.write(lambda c: self._versions.take_back(c, self.app.id, before), said)
+        else:
+            self._then(why)

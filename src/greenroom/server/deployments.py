@@ -33,8 +33,8 @@ class Deployments:
         self._server = server
         self.current: dict[str, App] = {}
         """By name: the version that answers."""
-        self._deploying: set[str] = set()
-        """Names of which a version is on its way."""
+        self._deploying: dict[str, Deploying] = {}
+        """By name: the version that is on its way."""
 
     def begin(self, app_id: str, name: str, strategy: str) -> "App":
         """A version of an app, without functions yet.
@@ -68,12 +68,12 @@ class Deployments:
             return
 
         def over(why: str) -> None:
-            self._deploying.discard(app.name)
+            del self._deploying[app.name]
             then(why)
 
-        self._deploying.add(app.name)
         switch = lambda number: self._switch(before, app, number)  # noqa: E731
-        Deploying(self._server, self._kept_by(), app, before, switch, over).begin()
+        self._deploying[app.name] = Deploying(self._server, self._kept_by(), app, before, switch, over)
+        self._deploying[app.name].begin()
 
     def roll_back(self, name: str, number: int, then: Callable[[int, Error | None], None]) -> None:
         """Deploy an earlier version again (0: the one before), as a new one; ``then`` is told its number."""
@@ -203,7 +203,9 @@ class Deployments:
         return f"the deployed app {name[:100]} has no {function[:100]!r}; it has {', '.join(app_names(app))}"
 
     def stop(self, app: "App") -> None:
-        """Nothing answers to its name any more."""
+        """Nothing answers to its name any more, nor will it."""
+        if (on_its_way := self._deploying.get(app.name)) is not None and on_its_way.app is app:
+            on_its_way.stopped()
         if self.current.get(app.name) is app:
             del self.current[app.name]
             if self._server.firing is not None:

@@ -73,6 +73,11 @@ class Replacement:
             self._waiting.clear()
             self._maybe_done()
 
+    def give_up(self, why: str) -> None:
+        """The old version stays, unless the new one has taken its place already."""
+        if self._then is not None:
+            self._end(why)
+
     def _maybe_done(self) -> None:
         if not self._waiting and self._then is not None:
             self._end("")

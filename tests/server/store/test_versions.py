@@ -53,6 +53,21 @@ def test_one_version_of_an_app_serves(store: Store) -> None:
         store.write(v.set_state, "ap-9", S.STOPPED)
 
 
+def test_one_that_is_not_to_serve_after_all_gives_way_to_the_one_before(store: Store) -> None:
+    for number in (1, 2, 3):
+        deploy(store, "shop", f"ap-{number}")
+    store.write(v.take_back, "ap-3", "ap-2")
+    states = [(row.number, row.state) for row in store.read(v.history, "shop")]
+    assert states == [(3, S.FAILED), (2, S.CURRENT), (1, S.REPLACED)]
+    deploy(store, "shop", "ap-4", state=S.PENDING)
+    store.write(v.set_state, "ap-2", S.STOPPED)
+    store.write(v.take_back, "ap-4", "ap-2")
+    assert store.read(v.all_current) == [], "the one before was stopped meanwhile"
+    deploy(store, "other", "ap-5", state=S.PENDING)
+    store.write(v.take_back, "ap-5", "")
+    assert store.read(v.all_current) == []
+
+
 def test_old_versions_go_with_what_only_they_had(store: Store) -> None:
     shared = image("im-shared", b"s" * 5000)
     for number in range(1, 6):

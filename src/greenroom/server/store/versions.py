@@ -112,6 +112,15 @@ def set_state(connection: sqlite3.Connection, app_id: str, state: VersionState) 
         raise NotFoundError(f"no version {app_id[:40]} is kept")
 
 
+def take_back(connection: sqlite3.Connection, app_id: str, before: str) -> None:
+    """A version is not to serve after all, though it may have been kept as the one that does: the one that it replaced does."""
+    set_state(connection, app_id, VersionState.FAILED)
+    connection.execute(
+        "UPDATE versions SET state = ? WHERE app_id = ? AND state = ?",
+        (VersionState.CURRENT, before, VersionState.REPLACED),
+    )
+
+
 def forget_beyond(connection: sqlite3.Connection, app: str, most: int) -> int:
     """Remove an app's oldest versions but for ``most``, and the images that only they had; how many. One that serves, or is
     about to, stays."""

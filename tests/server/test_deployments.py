@@ -1,0 +1,129 @@
+"""Versions that are stopped on their way: the one before answers, for this server and the next one."""
+
+import threading
+import time
+
+import pytest
+
+import greenroom
+from greenroom.model.settings import Settings
+from greenroom.server.store import versions
+from greenroom.testing import Cluster
+
+TIMES = 40
+
+
+@pytest.fixture
+def cluster():
+    with Cluster(settings=Settings(sandbox="process", exit_grace=5.0, cancel_grace=1.0)) as made:
+        yield made
+
+
+def version(number):
+    app = greenroom.App("shop")
+    app.function(serialized=True, name="which")(lambda: number)
+    return app
+
+
+def kept(cluster):
+    """Id of the version with which the next server would begin."""
+    found = []
+    cluster.on_server(
+        lambda server: server.store.read(
+            lambda c: versions.current(c, "shop"), lambda done: found.append(done.result())
+        )
+    )
+    cluster.wait_until(lambda: found)
+    return found[0].app_id
+
+
+def answers(cluster):
+    return cluster.on_server(lambda server: server.deployments.current["shop"].id)
+
+
+def stop_within(server, before, delay):
+    """Stop the version that comes after ``before`` so many seconds after it has come, unless it serves by then."""
+
+    def look():
+        new = [app for app in server.apps.values() if app.stopping is None and app.id not in before]
+        if new:
+            server.lifecycle.clock.call_later(delay, lambda: stop(new[0]))
+        else:
+            server.lifecycle.clock.call_later(0.0, look)
+
+    def stop(app):
+        if server.deployments.current["shop"] is not app:
+            server.stop_app(app, "the test stops it")
+
+    look()
+
+
+def test_whenever_it_is_stopped_the_store_knows_which_one_answers(cluster):
+    """No container runs: nothing but the store takes time."""
+    version(0).deploy()
+    began = time.monotonic()
+    version(0).deploy()
+    takes = time.monotonic() - began
+    answer, stopped = 0, 0
+    for number in range(1, TIMES + 1):
+        old = answers(cluster)
+        before = set(cluster.on_server(lambda server: list(server.apps)))
+        delay = number % 20 / 20 * takes
+        cluster.on_server(lambda server, before=before, delay=delay: stop_within(server, before, delay))
+        try:
+            version(number).deploy()
+            answer = number
+        except greenroom.Error:
+            stopped += 1
+            assert answers(cluster) == old
+        assert kept(cluster) == answers(cluster)
+    assert 0 < stopped < TIMES, "some are stopped on their way, and others are not"
+    assert greenroom.Function.from_name("shop", "which").remote() == answer
+
+
+def test_one_that_enters_for_ever_is_stopped_and_the_next_one_is_deployed(cluster, tmp_path):
+    def made(number):
+        app = greenroom.App("shop")
+
+        @app.cls(serialized=True, min_containers=1)
+        class Model:
+            @greenroom.enter()
+            def load(self):
+                import time
+                from pathlib import Path
+
+                while number == 2:
+                    Path(tmp_path, "enters").touch()
+                    time.sleep(0.01)
+
+            @greenroom.method()
+            def which(self):
+                return number
+
+        return app
+
+    made(1).deploy()
+    which = greenroom.Cls.from_name("shop", "Model")().which
+    assert which.remote() == 1
+    said = []
+
+    def deploy():
+        try:
+            made(2).deploy()
+        except greenroom.ExecutionError as error:
+            said.append(str(error))
+
+    deploying = threading.Thread(target=deploy)
+    deploying.start()
+    cluster.wait_until((tmp_path / "enters").exists)
+    with pytest.raises(greenroom.ExecutionError, match="another version of shop is being deployed"):
+        made(3).deploy()
+    (second,) = cluster.on_server(
+        lambda server: [app for app in server.apps.values() if not app.version and app.stopping is None]
+    )
+    cluster.on_server(lambda server: server.stop_app(second, "the test stops it"))
+    deploying.join()
+    assert said == ["it was stopped before it could serve"]
+    assert which.remote() == 1
+    assert made(4).deploy().version > 1
+    assert which.remote() == 4
