@@ -9,7 +9,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 BENCH_VENV := .venv-bench
 BENCH_STAMP := $(BENCH_VENV)/.installed
 FAULTS := $(addprefix tests/e2e/test_,faults.py deployed_faults.py deaths.py base_faults.py python_versions.py returning.py schemathesis.py) \
-	tests/server/store tests/server/test_container_peer.py tests/cli/test_deploy.py tests/cli/test_detached.py tests/contract/test_calls.py tests/contract/test_own_root.py
+	tests/server/store tests/server/test_container_peer.py tests/cli/test_deploy.py tests/contract/test_calls.py tests/contract/test_own_root.py
 TESTERS ?= 2
 PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
