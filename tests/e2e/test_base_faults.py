@@ -123,7 +123,8 @@ def test_sigkill_of_the_worker_begins_debian_anew(trial: Trial) -> None:
     wait_for(lambda: not Path(f"/proc/{first}").exists(), what="the first one ends")
     trial.wait_for("mmdebstrap")
     trial.wait_for_lists()
-    assert len(list((trial.home / "layers").glob(".new-*"))) == 1, "what the first one left is swept away"
+    drafts = lambda: len(list((trial.home / "layers").glob(".new-*")))  # noqa: E731
+    wait_for(lambda: drafts() == 1, what="what the first one left is swept away")
     process.send_signal(signal.SIGINT)
     trial.ends(process, 130)
     assert trial.layers() == set()
