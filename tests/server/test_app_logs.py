@@ -1,8 +1,13 @@
 """Files of what deployed apps print: bounded, and whole lines."""
 
 import json
+import threading
+import time
+
+import pytest
 
 from greenroom.model import app_logs
+from greenroom.model.errors import NotFoundError
 from greenroom.model.settings import Settings
 from greenroom.testing import Cluster
 
@@ -29,6 +34,46 @@ def test_what_was_cut_off_ends_there(tmp_path):
     app_logs.append(tmp_path, "a", b'{"number": 5}\n')
     lines = app_logs.file_of(tmp_path, "a").read_text().splitlines()
     assert lines == ['{"number": 1}', '{"number": 2, "te', '{"number": 3}', '{"number": 4}', '{"number": 5}']
+
+
+def test_a_reader_misses_nothing_and_reads_nothing_twice_while_files_change(tmp_path, monkeypatch):
+    """Of what is kept: the writer is never more than three files ahead."""
+    monkeypatch.setattr(app_logs, "LIMIT", 300)
+    monkeypatch.setattr(app_logs, "BLOCK", 120)
+    count, read = 4000, 0
+
+    def write():
+        for number in range(count):
+            while number - read > 60:
+                time.sleep(0)
+            app_logs.append(tmp_path, "a", b'{"number": %d}\n' % number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    place, numbers = [], []
+    while read < count:
+        try:
+            data, place = app_logs.read_on(tmp_path, "a", place)
+        except NotFoundError:
+            continue
+        numbers += [json.loads(line)["number"] for line in data.splitlines()]
+        read = len(numbers)
+    writer.join()
+    assert numbers == list(range(count))
+    assert app_logs.read_on(tmp_path, "a", place) == (b"", place)
+
+
+def test_who_has_fallen_behind_goes_on_with_the_oldest(tmp_path, monkeypatch):
+    monkeypatch.setattr(app_logs, "LIMIT", 100)
+    app_logs.append(tmp_path, "a", b"first\n")
+    data, place = app_logs.read_on(tmp_path, "a", [])
+    assert data == b"first\n"
+    for number in range(10):
+        app_logs.append(tmp_path, "a", b"%d %s\n" % (number, b"x" * 100))
+    data, _ = app_logs.read_on(tmp_path, "a", [place[0] + 1_000_000, place[1]])
+    assert data.startswith(b"6 ")
+    with pytest.raises(NotFoundError, match="nothing that other has printed is kept"):
+        app_logs.read_on(tmp_path, "other", [])
 
 
 def test_one_that_can_not_be_written_keeps_no_other_from_it():

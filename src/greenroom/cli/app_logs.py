@@ -1,12 +1,12 @@
 """``greenroom app logs``: what the containers of a deployed app have printed, and print."""
 
+import contextlib
 import json
-import os
 import re
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import click
@@ -15,7 +15,7 @@ from greenroom.cli.image import seconds
 from greenroom.cli.logs import FAR_LOOK
 from greenroom.cli.namespace import namespace_option
 from greenroom.cli.servers import Answering, Conversation, chosen_far, the_one_that_stays
-from greenroom.model.app_logs import file_of, older_than
+from greenroom.model.app_logs import read_on
 from greenroom.model.errors import NotFoundError
 from greenroom.model.settings import home_directory
 from greenroom.wire.deploy_messages import ListApps
@@ -23,6 +23,8 @@ from greenroom.wire.far_messages import ReadAppLog
 
 LOOK = 0.1
 """Seconds between two looks at a file that may grow."""
+Read = Callable[[list[int]], tuple[bytes, list[int]]]
+"""What follows a place, and the place after it: see :func:`greenroom.model.app_logs.read_on`."""
 
 
 @click.command(short_help="What the containers of a deployed app have printed.")
@@ -46,24 +48,26 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
     except re.error as error:
         raise click.BadParameter(f"{grep!r} is no regular expression: {error}", param_hint="--grep") from None
     far = chosen_far()
-    file = file_of(home_directory(), name)
-    if far is None and not file.exists() and not any(older.exists() for older in older_than(file)):
+
+    def missing(error: NotFoundError) -> None:
         if not follow:
-            raise click.ClickException(f"nothing that {name} has printed is kept here")
-        _check_runs(the_one_that_stays(), name)
-    for line in _lines(file, follow=follow) if far is None else _far_lines(far, name, follow=follow):
-        entry = _entry(line)
-        if entry is None or entry["at"] < begin or not entry["container"].startswith(container):
-            continue
-        if not pattern.search(entry["text"]):
-            continue
-        if as_json:
-            sys.stdout.write(line)
-        else:
-            at = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(entry["at"])) if timestamps else ""
-            print(f"{at}{entry['function']} {entry['container'][:9]} | {entry['text']}")
-        if follow:
-            sys.stdout.flush()
+            raise click.ClickException(f"{error} {'here' if far is None else 'there'}")
+        _check_runs(far or the_one_that_stays(), name)
+
+    with _reader(far, name) as read:
+        for line in _lines(read, missing, follow=follow, wait=LOOK if far is None else FAR_LOOK):
+            entry = _entry(line)
+            if entry is None or entry["at"] < begin or not entry["container"].startswith(container):
+                continue
+            if not pattern.search(entry["text"]):
+                continue
+            if as_json:
+                sys.stdout.write(line)
+            else:
+                at = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(entry["at"])) if timestamps else ""
+                print(f"{at}{entry['function']} {entry['container'][:9]} | {entry['text']}")
+            if follow:
+                sys.stdout.flush()
 
 
 def _check_runs(server: Answering, name: str) -> None:
@@ -85,64 +89,36 @@ def _entry(line: str) -> dict[str, Any] | None:
     return entry
 
 
-def _lines(file: Path, *, follow: bool) -> Iterator[str]:
-    """Whole lines, the oldest first; with ``follow``, without end."""
-    for older in older_than(file):
-        if older.exists():
-            with open(older, encoding="utf-8", errors="replace") as opened:
-                yield from opened
-    while True:
-        while not file.exists():
-            if not follow:
-                return
-            time.sleep(LOOK)
-        with open(file, encoding="utf-8", errors="replace") as opened:
-            begun = ""
-            while True:
-                if line := opened.readline():
-                    begun += line
-                    if begun.endswith("\n"):
-                        yield begun
-                        begun = ""
-                elif not follow:
-                    return
-                elif _inode(file) != os.fstat(opened.fileno()).st_ino:
-                    yield from opened  # what has come meanwhile
-                    break  # the next file was begun
-                else:
-                    time.sleep(LOOK)
+@contextlib.contextmanager
+def _reader(far: Answering | None, name: str) -> Iterator[Read]:
+    """Of files on this machine, which needs no server; or through one on another."""
+    if far is None:
+        yield partial(read_on, home_directory(), name)
+        return
+    with Conversation(far.address) as conversation:
+
+        def read(place: list[int]) -> tuple[bytes, list[int]]:
+            answer, data = conversation.ask(ReadAppLog(1, name, place))
+            return data, answer["place"]
+
+        yield read
 
 
-def _inode(file: Path) -> int:
-    """0: it isn't there just now."""
-    try:
-        return file.stat().st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def _far_lines(server: Answering, name: str, *, follow: bool) -> Iterator[str]:
-    """The same, of an app on another machine."""
+def _lines(read: Read, missing: Callable[[NotFoundError], None], *, follow: bool, wait: float) -> Iterator[str]:
+    """Whole lines, the oldest first; with ``follow``, without end. ``missing`` is told if there is nothing to begin with."""
     place: list[int] = []
     begun = b""
-    known = False
-    with Conversation(server.address) as conversation:
-        while True:
-            try:
-                answer, data = conversation.ask(ReadAppLog(1, name, place))
-            except NotFoundError as error:
-                if not follow:
-                    raise click.ClickException(str(error)) from None
-                if not known:
-                    _check_runs(server, name)
-                answer, data = {"place": place}, b""
-            known = True
-            place = answer["place"]
-            *lines, begun = (begun + data).split(b"\n")
-            for line in lines:
-                yield line.decode(errors="replace") + "\n"
-            if data:
-                continue
-            if not follow:
-                return
-            time.sleep(FAR_LOOK)
+    while True:
+        try:
+            data, place = read(place)
+        except NotFoundError as error:
+            missing(error)
+            data, missing = b"", lambda error: None
+        *lines, begun = (begun + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace") + "\n"
+        if data:
+            continue
+        if not follow:
+            return
+        time.sleep(wait)

@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from greenroom.model.app_logs import file_of, older_than
-from greenroom.model.errors import Error, NotFoundError, ProtocolError
+from greenroom.model.app_logs import BLOCK, read_on
+from greenroom.model.errors import Error, ProtocolError
 from greenroom.server.messages import Handler
 from greenroom.wire.far_messages import ListEnded, Printed, ReadAppLog, ReadContainerLog
 from greenroom.wire.messages import Done, Failed
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from greenroom.server.core import Server
     from greenroom.server.peers import ClientPeer
 
-BLOCK = 512 * 1024
-"""Bytes that are sent at once."""
 _ID = re.compile(r"[A-Za-z0-9-]{1,60}")
 
 
@@ -55,7 +53,12 @@ class LogHandlers:
             raise ProtocolError("a place in a log that can't be one")
         if len(message.app) > 200:
             raise ProtocolError(f"an app whose name has {len(message.app)} characters")
-        self._read(message.rid, lambda: read_app_log(self._server.home, message.app, place))
+
+        def read() -> tuple[bytes, dict[str, Any]]:
+            data, after = read_on(self._server.home, message.app, place)
+            return data, {"place": after}
+
+        self._read(message.rid, read)
 
     def _read_container_log(self, message: ReadContainerLog, payloads: list[Payload]) -> None:
         if not _ID.fullmatch(message.container_id) or message.offset < 0:
@@ -69,35 +72,6 @@ class LogHandlers:
             self._peer.send(Done(message.rid, {"containers": done.result()}))
 
         self._server.disk.do(self._server.records.read, read)
-
-
-def read_app_log(home: Path, app: str, place: list[int]) -> tuple[bytes, dict[str, Any]]:
-    """Whole lines from a place on, and the place after them.
-
-    Raises:
-        NotFoundError: nothing of that app is kept.
-    """
-    file = file_of(home, app)
-    files = [path for path in (*older_than(file), file) if path.exists()]
-    if not files and not place:
-        raise NotFoundError(f"nothing that {app[:100]} has printed is kept there")
-    inode, offset = place or (0, 0)
-    opened = [open(path, "rb") for path in files]
-    try:
-        numbers = [os.fstat(each.fileno()).st_ino for each in opened]
-        first = numbers.index(inode) if inode in numbers else 0
-        if inode not in numbers:
-            offset = 0  # it is kept no more: what is oldest comes next
-        for number in range(first, len(opened)):
-            data = os.pread(opened[number].fileno(), BLOCK, offset)
-            if data:
-                whole = data.rfind(b"\n") + 1 or len(data)  # a line is written whole; one that is longer comes in parts
-                return data[:whole], {"place": [numbers[number], offset + whole]}
-            inode, offset = numbers[number], (offset if number == len(opened) - 1 else 0)
-    finally:
-        for each in opened:
-            each.close()
-    return b"", {"place": [inode, offset]}
 
 
 def read_container_log(live: Path, kept: Path, offset: int) -> tuple[bytes, dict[str, Any]]:
