@@ -1,5 +1,6 @@
 """A server and programs on two machines, as far as they can tell: over TLS, each with a home of its own, by the real commands."""
 
+import contextlib
 import json
 import os
 import pty
@@ -318,14 +319,16 @@ def listening(process: "subprocess.Popen[bytes]") -> "set[tuple[str, int]]":
     found: set[tuple[str, int]] = set()
     family = {process.pid}
     for entry in Path("/proc").glob("[0-9]*/stat"):
-        fields = entry.read_text().rpartition(")")[2].split()
-        if int(fields[1]) in family:
-            family.add(int(entry.parent.name))
+        with contextlib.suppress(OSError):  # others' end meanwhile
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[1]) in family:
+                family.add(int(entry.parent.name))
     inodes = set()
     for pid in family:
         for fd in Path(f"/proc/{pid}/fd").glob("*"):
-            if (match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(fd))) is not None:
-                inodes.add(match[1])
+            with contextlib.suppress(FileNotFoundError):  # it has been closed meanwhile
+                if (match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(fd))) is not None:
+                    inodes.add(match[1])
     for table, family_of in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
