@@ -127,3 +127,68 @@ def test_one_that_enters_for_ever_is_stopped_and_the_next_one_is_deployed(cluste
     assert which.remote() == 1
     assert made(4).deploy().version > 1
     assert which.remote() == 4
+
+
+def entering(file, go=None, **options):
+    """A version whose containers say in a file that they enter."""
+    app = greenroom.App("shop")
+
+    @app.cls(serialized=True, **options)
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            import time
+
+            with open(file, "a") as entered:
+                entered.write("it enters\n")
+            while go is not None and not go.exists():
+                time.sleep(0.01)
+
+        @greenroom.method()
+        def which(self):
+            return file.name
+
+    return app
+
+
+def deploy_beside(app):
+    """Deploy it in a thread; what that says comes into the list."""
+    said = []
+
+    def deploy():
+        try:
+            said.append(app.deploy().version)
+        except greenroom.Error as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=deploy)
+    thread.start()
+    return thread, said
+
+
+def lines(file):
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def on_its_way(server):
+    return next(app for app in server.apps.values() if not app.version and app.stopping is None)
+
+
+def test_a_container_that_is_stopped_as_it_warms_up_is_followed_by_another(cluster, tmp_path):
+    entering(tmp_path / "first").deploy()
+    which = greenroom.Cls.from_name("shop", "Model")().which
+    assert which.remote() == "first"
+    file, go = tmp_path / "second", tmp_path / "go"
+    deploying, said = deploy_beside(entering(file, go=go))
+    cluster.wait_until(lambda: len(lines(file)) == 1)
+
+    def stop(server):
+        (container,) = server.containers_of(on_its_way(server))
+        server.lifecycle.stop(container, "the test stops it")
+
+    cluster.on_server(stop)
+    cluster.wait_until(lambda: len(lines(file)) == 2)
+    go.touch()
+    deploying.join()
+    assert said == [2]
+    assert which.remote() == "second"

@@ -455,5 +455,5 @@ class Lifecycle:
             self.calls.crashed(lost, reason or container.fault or "it ended without a word")
         self.ended(container)
         self.place()
-        if pool.queue or pool.function.spec.min_containers:
+        if pool.is_short:
             pool.scale()
