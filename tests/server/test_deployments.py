@@ -192,3 +192,20 @@ def test_a_container_that_is_stopped_as_it_warms_up_is_followed_by_another(clust
     deploying.join()
     assert said == [2]
     assert which.remote() == "second"
+
+
+def test_what_is_stopped_by_its_name_is_not_there_again_with_the_version_on_its_way(cluster, tmp_path):
+    entering(tmp_path / "first").deploy()
+    which = greenroom.Cls.from_name("shop", "Model")().which
+    assert which.remote() == "first"
+    file, go = tmp_path / "second", tmp_path / "go"
+    deploying, said = deploy_beside(entering(file, go=go))
+    cluster.wait_until(lambda: lines(file))
+    cluster.on_server(lambda server: server.stop_app(server.deployments.current["shop"], "the test stops it"))
+    deploying.join()
+    assert said == ["it was stopped before it could serve"]
+    with pytest.raises(greenroom.NotFoundError):
+        which.remote()
+    go.touch()
+    assert entering(tmp_path / "third").deploy().version == 3
+    assert which.remote() == "third"

@@ -62,6 +62,10 @@ class Deployments:
     def deploy(self, app: "App", then: Then) -> None:
         """Let a version that is defined answer, as soon as it can and it is kept; ``then`` is told."""
         before = self.current.get(app.name)
+        if app.replaces and before is None:
+            self._server.stop_app(app, "it was stopped meanwhile")
+            then(f"{app.name} was stopped meanwhile: deploy it again")
+            return
         if app.replaces != (before.id if before is not None else "") or app.name in self._deploying:
             self._server.stop_app(app, "another version of it was deployed meanwhile")
             then(f"another version of {app.name} is being deployed, or was meanwhile: deploy this one again")
@@ -210,6 +214,8 @@ class Deployments:
             del self.current[app.name]
             if self._server.firing is not None:
                 self._server.firing.stop(app)
+            if on_its_way is not None:
+                self._server.stop_app(on_its_way.app, f"{app.name} was stopped")
 
     def history(self, name: str, then: Callable[[list[dict[str, Any]], Error | None], None]) -> None:
         """The kept versions of an app, the latest first, as ``greenroom app history --json`` prints them."""
