@@ -7,6 +7,7 @@ import pytest
 
 import greenroom
 from greenroom.model.settings import Settings
+from greenroom.server import replacing
 from greenroom.server.store import versions
 from greenroom.testing import Cluster
 
@@ -209,3 +210,42 @@ def test_what_is_stopped_by_its_name_is_not_there_again_with_the_version_on_its_
     go.touch()
     assert entering(tmp_path / "third").deploy().version == 3
     assert which.remote() == "third"
+
+
+def of_two(number, go=None):
+    """A version with two functions; containers of one with ``go`` wait for that file as they load it, and fail then."""
+
+    class Loaded:
+        def __setstate__(self, state):
+            import time
+            from pathlib import Path
+
+            Path(f"{state['go']}.waits").touch()
+            while not Path(state["go"]).exists():
+                time.sleep(0.01)
+            raise RuntimeError("it can't be loaded")
+
+    loaded = Loaded() if go is not None else None
+    if loaded is not None:
+        loaded.go = str(go)
+    app = greenroom.App("shop")
+    for name in ("one", "two"):
+        app.function(serialized=True, name=name)(lambda: (number, loaded))
+    return app
+
+
+def test_a_container_whose_turn_to_start_has_not_come_is_waited_for(tmp_path):
+    settings = Settings(sandbox="process", exit_grace=5.0, cancel_grace=1.0, max_starting=1)
+    with Cluster(hold=True, settings=settings) as cluster:
+        of_two(1).deploy()
+        functions = [greenroom.Function.from_name("shop", name) for name in ("one", "two")]
+        assert [function.remote() for function in functions] == [(1, None)] * 2
+        go = tmp_path / "go"
+        deploying, said = deploy_beside(of_two(2, go))
+        cluster.wait_until((tmp_path / "go.waits").exists)
+        cluster.clock.advance(replacing.PATIENCE)
+        assert cluster.on_server(lambda server: server.deployments.current["shop"].version) == 1
+        go.touch()
+        deploying.join()
+        assert "it can't be loaded" in said[0]
+        assert [function.remote() for function in functions] == [(1, None)] * 2

@@ -27,8 +27,8 @@ class Placing:
         self.machine = machine
         self.max_starting = lifecycle.settings.max_starting or max(2, int(machine.cores * 1.5))
         """Containers that may be starting at once."""
-        self.short = False
-        """Some container waits for what others have."""
+        self.short: set[Container] = set()
+        """Those that wait for what others have."""
         self._owed: Counter[Hashable] = Counter()
         """Containers of each pool that go once an input of theirs has ended, to make room for others."""
         self._giving: set[Container] = set()
@@ -39,7 +39,7 @@ class Placing:
         """Start pending containers, in their turn, as far as the machine has room, and not too many at once."""
         known = self._lifecycle.containers.by_id.values()
         waiting = [c for c in known if c.state is S.PENDING and self._lifecycle.can_start(c) and not self._waits(c)]
-        self.short = False
+        self.short = set()
         self._owed.clear()
         if not waiting:
             return
@@ -53,7 +53,7 @@ class Placing:
         starting = sum(1 for c in placed if c.starting)
         for place in admitted[: max(0, self.max_starting - starting)]:
             self._lifecycle.start(waiting[place])
-        self.short = bool(refusals)
+        self.short = {waiting[refusal.place] for refusal in refusals}
         # Those that are to spare take nothing from anybody; and no more need room than can start.
         short = [refusal for refusal in refusals if waiting[refusal.place].pool.is_short][: self.max_starting]
         if short:

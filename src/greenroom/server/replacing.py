@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from greenroom.model.container_state import ContainerState
 from greenroom.server.pools import Function, Pool
 from greenroom.server.variants import function_of
 
@@ -40,8 +39,7 @@ class Replacement:
             pool.on_start = lambda why, pool=pool: self._started(pool, why)
             pool.keep_warm(1)
         self._maybe_done()
-        if self._waiting:
-            self._server.lifecycle.clock.call_later(PATIENCE, self._make_room)
+        self._look_soon()
 
     def _to_warm(self, function: Function) -> list[Pool]:
         """Its pools, if the old version has containers at work for it: of each set of parameters that it has some for."""
@@ -67,11 +65,17 @@ class Replacement:
         self._waiting.discard(pool)
         self._maybe_done()
 
+    def _look_soon(self) -> None:
+        if self._then is not None:
+            self._server.lifecycle.clock.call_later(PATIENCE, self._make_room)
+
     def _make_room(self) -> None:
-        """Both versions don't fit: requests wait for the new one, while the old one ends."""
-        if any(c.state is ContainerState.PENDING for pool in self._waiting for c in pool.containers):
+        """If both versions don't fit, requests wait for the new one, while the old one ends."""
+        if any(c in self._server.lifecycle.placing.short for pool in self._waiting for c in pool.containers):
             self._waiting.clear()
             self._maybe_done()
+        else:
+            self._look_soon()
 
     def give_up(self, why: str) -> None:
         """The old version stays, unless the new one has taken its place already."""
