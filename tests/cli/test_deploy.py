@@ -308,3 +308,82 @@ def test_ctrl_c_while_it_deploys_leaves_the_version_before(stays, where):
     assert run("deploy", str(stays.directory / "slow.py")).returncode == 0
     assert python(get) == "2\n"
     assert stays.left() == ["1"]
+
+
+SETUP = """
+    from pathlib import Path
+
+    import greenroom
+
+    def setup():
+        if Path("MARKS/fails").exists():
+            raise RuntimeError("no set-up today")
+
+    app = greenroom.App("set", image=greenroom.Image.host().run_function(setup))
+
+    @app.function()
+    def which():
+        return 1
+"""
+
+
+def test_a_version_whose_image_can_not_be_made_again_is_not_gone_back_to(plain):
+    text = SETUP.replace("MARKS", str(plain.directory))
+    assert run("deploy", str(write(plain.directory, text, "set.py"))).returncode == 0
+    text = text.replace(", image=greenroom.Image.host().run_function(setup)", "").replace("return 1", "return 2")
+    assert run("deploy", str(write(plain.directory, text, "set.py"))).returncode == 0
+    assert run("call", "set", "which").stdout == "2\n"
+    (idle,) = json.loads(run("container", "list", "--json").stdout)
+    assert run("container", "stop", idle["id"]).returncode == 0  # else one of the version before is started beside it
+    assert run("image", "prune", "-a").stdout.startswith("removed 1 layer")
+    (plain.directory / "fails").touch()
+    back = run("app", "rollback", "set")
+    assert (back.returncode, back.stdout) == (1, "")
+    assert "no set-up today" in back.stderr
+    assert run("call", "set", "which").stdout == "2\n"
+    assert [(app["version"], app["state"]) for app in plain.apps()] == [(2, "deployed")]
+    (plain.directory / "fails").unlink()
+    assert run("app", "rollback", "set").returncode == 0
+    assert run("call", "set", "which").stdout == "1\n"
+
+
+def test_ctrl_c_while_it_goes_back_leaves_the_version_that_serves(plain):
+    enters, go = plain.directory / "enters", plain.directory / "go"
+    text = f"""
+    import time
+    from pathlib import Path
+
+    import greenroom
+
+    app = greenroom.App("slow")
+    VERSION = 1
+
+    @app.cls()
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            Path({str(enters)!r}).touch()
+            while VERSION == 1 and not Path({str(go)!r}).exists():
+                time.sleep(0.01)
+
+        @greenroom.method()
+        def get(self):
+            return VERSION
+    """
+    file = write(plain.directory, text, "slow.py")
+    assert run("deploy", str(file)).returncode == 0
+    write(plain.directory, text.replace("VERSION = 1", "VERSION = 2", 1), "slow.py")
+    assert run("deploy", str(file)).returncode == 0
+    get = ("call", "slow", "Model.get")
+    assert run(*get).stdout == "2\n"
+    enters.unlink()
+    back = start("app", "rollback", "slow")
+    wait_for(enters.exists)
+    back.send_signal(signal.SIGINT)
+    _, said = back.communicate(timeout=60)
+    assert (back.returncode, "Traceback" in said) == (130, False), said
+    wait_for(lambda: len(plain.apps()) == 1, what="the version that it was going back to has ended")
+    go.touch()
+    assert run(*get).stdout == "2\n"
+    assert run("app", "rollback", "slow").stdout == "✓ slow is rolled back: version 4\n"
+    assert run(*get).stdout == "1\n"

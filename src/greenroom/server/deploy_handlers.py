@@ -108,7 +108,7 @@ class DeployHandlers:
             else:
                 self._done(message.rid, version=version)
 
-        self._server.deployments.roll_back(message.name, message.version, then)
+        self._server.deployments.roll_back(message.name, message.version, self._peer.brings, then)
 
     def _app(self, name: str) -> "App":
         """By name, or by id."""

@@ -79,8 +79,11 @@ class Deployments:
         self._deploying[app.name] = Deploying(self._server, self._kept_by(), app, before, switch, over)
         self._deploying[app.name].begin()
 
-    def roll_back(self, name: str, number: int, then: Callable[[int, Error | None], None]) -> None:
-        """Deploy an earlier version again (0: the one before), as a new one; ``then`` is told its number."""
+    def roll_back(
+        self, name: str, number: int, begun: "Callable[[App], None]", then: Callable[[int, Error | None], None]
+    ) -> None:
+        """Deploy an earlier version again (0: the one before), as a new one, once its images are there; ``begun`` is called with
+        that, ``then`` is told its number."""
 
         def found(done: Future[Kept]) -> None:
             try:
@@ -89,7 +92,8 @@ class Deployments:
             except Error as error:
                 then(0, error)
                 return
-            fill(self._server, app, version, lambda error: filled(app, error))
+            begun(app)
+            fill(self._server, app, version, lambda error: filled(app, error), whole=True)
 
         def filled(app: "App", error: Error | None) -> None:
             if error is not None:

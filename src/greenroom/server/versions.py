@@ -90,13 +90,22 @@ def kept(connection: "Connection", app: str, number: int) -> Kept:
     return _whole(connection, found)
 
 
-def fill(server: "Server", app: "App", kept: Kept, then: Callable[[Error | None], None]) -> None:
+def fill(
+    server: "Server", app: "App", kept: Kept, then: Callable[[Error | None], None], *, whole: bool = False
+) -> None:
     """Give an app that has none the functions and images of a version; what of an image isn't there is made, with the values that
-    its secrets have now. ``then`` is told when that is under way, or why it can't be."""
+    its secrets have now. ``then`` is told when that is under way (``whole``: when it is there), or why it can't be."""
+    missing = {"", *(image.id for image in kept.images if whole)}  # "": the functions
 
     def made(image_id: str, error: Error | None) -> None:
         if error is not None:
             server.log(f"an image of {app.name} can't be had: {error}")
+        if image_id in missing:
+            missing.discard(image_id)
+            if error is not None:
+                missing.clear()
+            if not missing:
+                then(error)
 
     def served(urls: dict[str, str], error: Error | None) -> None:
         if error is not None:
@@ -108,13 +117,16 @@ def fill(server: "Server", app: "App", kept: Kept, then: Callable[[Error | None]
         except (Error, TypeError, KeyError, ValueError) as error:
             then(error if isinstance(error, Error) else Error(f"it was kept by another version of Greenroom: {error}"))
             return
+        if app.stopping is not None:
+            then(NotFoundError(f"the app {app.name} has ended meanwhile"))
+            return
         for image, (asked, spec) in zip(kept.images, images, strict=True):
             server.images.want(app, image.name.partition(".")[2], image.id, asked, spec, image.payloads, made)
         for (function, sealed), row in zip(specs, kept.functions, strict=True):
             app.first_id = function.app_id
             spec_here = function._replace(app_id=app.id, function_id=f"{app.id}/{function.name}")
             add_function(server, app, spec_here, row.definition, served, sealed)
-        then(None)
+        made("", None)
 
     def work() -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[tuple[FunctionSpec, str]]]:
         specs = []
