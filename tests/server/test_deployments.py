@@ -249,3 +249,32 @@ def test_a_container_whose_turn_to_start_has_not_come_is_waited_for(tmp_path):
         deploying.join()
         assert "it can't be loaded" in said[0]
         assert [function.remote() for function in functions] == [(1, None)] * 2
+
+
+def test_a_version_that_waits_for_those_before_it_waits_for_all_of_them(cluster, tmp_path):
+    go = tmp_path / "go"
+
+    def waits(number):
+        app = greenroom.App("shop")
+
+        @app.function(serialized=True, name="which", min_containers=1)
+        def which():
+            import time
+
+            (tmp_path / f"runs {number}").touch()
+            while not go.exists():
+                time.sleep(0.01)
+            return number
+
+        return app
+
+    waits(1).deploy()
+    which = greenroom.Function.from_name("shop", "which")
+    first = which.spawn()
+    cluster.wait_until((tmp_path / "runs 1").exists)
+    waits(2).deploy(strategy="recreate")
+    waits(3).deploy(strategy="recreate")
+    third = which.spawn()
+    assert {record["state"] for record in cluster.containers()} == {"DRAINING"}
+    go.touch()
+    assert (first.get(), third.get()) == (1, 3)

@@ -1,6 +1,5 @@
 """Apps: what a client defines, and who follows what happens to it."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from greenroom.server.call import Receiver
@@ -33,8 +32,6 @@ class App:
         """Of a deployed app, once it is kept."""
         self.replaced = False
         """Another version has taken its place: what it can't finish in time runs there."""
-        self.on_end: Callable[[], None] | None = None
-        """Called once it has ended."""
         self.held = False
         """It starts no containers yet."""
         self.replaces = replaces

@@ -277,8 +277,7 @@ class Server:
         del self.apps[app.id]
         if app.drained is not None:
             app.drained.cancel()  # it would keep all of it in memory until then
-        if app.on_end is not None:
-            app.on_end()
+        self.deployments.ended(app)
         self.images.forget(app)
         self.web.withdraw(app)
         for function_id in app.functions:

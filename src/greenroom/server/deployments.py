@@ -175,7 +175,6 @@ class Deployments:
                 if (successor := self._successor(pool, app)) is not None:
                     successor.inherit(pool)
         longest = max((function.spec.timeout for function in before.functions.values()), default=0.0)
-        before.on_end = lambda: self.unhold(app)
         self._server.stop_app(before, f"version {app.version} was deployed", drain=longest)
 
     def _successor(self, pool: Pool, app: "App") -> Pool | None:
@@ -220,6 +219,12 @@ class Deployments:
                 self._server.firing.stop(app)
             if on_its_way is not None:
                 self._server.stop_app(on_its_way.app, f"{app.name} was stopped")
+
+    def ended(self, app: "App") -> None:
+        """Nothing is left of it: a version that waits for all those before it may have waited for that alone."""
+        current, there = self.current.get(app.name), self._server.apps.values()
+        if current is not None and current.held and not any(o.replaced and o.name == app.name for o in there):
+            self.unhold(current)
 
     def history(self, name: str, then: Callable[[list[dict[str, Any]], Error | None], None]) -> None:
         """The kept versions of an app, the latest first, as ``greenroom app history --json`` prints them."""
