@@ -387,3 +387,43 @@ def test_ctrl_c_while_it_goes_back_leaves_the_version_that_serves(plain):
     assert run(*get).stdout == "2\n"
     assert run("app", "rollback", "slow").stdout == "✓ slow is rolled back: version 4\n"
     assert run(*get).stdout == "1\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_version_whose_server_ends_as_it_enters_has_failed(plain, number):
+    entered = plain.directory / "entered"
+    text = f"""
+    import time
+    from pathlib import Path
+
+    import greenroom
+
+    app = greenroom.App("shop")
+    VERSION = 1
+
+    @app.cls()
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            while VERSION == 2:
+                Path({str(entered)!r}).touch()
+                time.sleep(0.01)
+
+        @greenroom.method()
+        def get(self):
+            return VERSION
+    """
+    file = write(plain.directory, text, "shop.py")
+    assert run("deploy", str(file)).returncode == 0
+    assert run("call", "shop", "Model.get").stdout == "1\n"
+    write(plain.directory, text.replace("VERSION = 1", "VERSION = 2", 1), "shop.py")
+    second = start("deploy", str(file))
+    wait_for(entered.exists)
+    plain.end(number)
+    _, said = second.communicate(timeout=60)
+    assert second.returncode in (1, 2)
+    assert "Traceback" not in said
+    plain.start()
+    history = json.loads(run("app", "history", "shop", "--json").stdout)
+    assert [(row["number"], row["state"]) for row in history] == [(2, "FAILED"), (1, "CURRENT")]
+    assert run("call", "shop", "Model.get").stdout == "1\n"

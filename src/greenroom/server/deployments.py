@@ -106,6 +106,7 @@ class Deployments:
 
     def restore(self, then: Callable[[], None]) -> None:
         """Have every app again that was deployed when the last server ended."""
+        from greenroom.server.store.versions import fail_pending
 
         returns = self._server.returns
         left = 0
@@ -136,6 +137,7 @@ class Deployments:
             if not left:
                 drain(self._server, then)
 
+        self._kept_by().write(fail_pending, lambda done: None)
         self._kept_by().read(all_kept, found)
 
     def withdraw(self, app: "App", then: Then) -> None:

@@ -121,6 +121,11 @@ def take_back(connection: sqlite3.Connection, app_id: str, before: str) -> None:
     )
 
 
+def fail_pending(connection: sqlite3.Connection) -> None:
+    """Whoever was deploying died on the way: what was to serve never will."""
+    connection.execute("UPDATE versions SET state = 'FAILED' WHERE state = 'PENDING'")
+
+
 def forget_beyond(connection: sqlite3.Connection, app: str, most: int) -> int:
     """Remove an app's oldest versions but for ``most``, and the images that only they had; how many. One that serves, or is
     about to, stays."""
