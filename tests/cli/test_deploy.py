@@ -379,6 +379,7 @@ def test_ctrl_c_while_it_goes_back_leaves_the_version_that_serves(plain):
     enters.unlink()
     back = start("app", "rollback", "slow")
     wait_for(enters.exists)
+    assert {(app["version"], app["state"]) for app in plain.apps()} == {(2, "deployed"), (0, "deploying")}
     back.send_signal(signal.SIGINT)
     _, said = back.communicate(timeout=60)
     assert (back.returncode, "Traceback" in said) == (130, False), said

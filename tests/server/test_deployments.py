@@ -2,14 +2,18 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import greenroom
+from greenroom.cli.servers import Answering
 from greenroom.model.settings import Settings
+from greenroom.sdk.address import Address
 from greenroom.server import replacing
 from greenroom.server.store import versions
 from greenroom.testing import Cluster
+from greenroom.wire.deploy_messages import StopDeployed
 
 TIMES = 40
 
@@ -278,3 +282,33 @@ def test_a_version_that_waits_for_those_before_it_waits_for_all_of_them(cluster,
     assert {record["state"] for record in cluster.containers()} == {"DRAINING"}
     go.touch()
     assert (first.get(), third.get()) == (1, 3)
+
+
+def test_whoever_stops_an_app_that_is_being_stopped_waits_for_that(cluster, tmp_path):
+    go = tmp_path / "go"
+    app = greenroom.App("shop")
+
+    @app.cls(serialized=True)
+    class Model:
+        @greenroom.method()
+        def which(self):
+            return 1
+
+        @greenroom.exit()
+        def leave(self):
+            import time
+
+            while not go.exists():
+                time.sleep(0.01)
+
+    app.deploy()
+    assert greenroom.Cls.from_name("shop", "Model")().which.remote() == 1
+    (there,) = cluster.on_server(lambda server: list(server.apps.values()))
+    server = Answering(Address(*cluster.on_server(lambda server: (server.socket_path, server.token))))
+    with ThreadPoolExecutor(2) as pool:
+        stops = []
+        for asked in (1, 2):
+            stops.append(pool.submit(server.ask, StopDeployed(1, "shop"), timeout=60))
+            cluster.wait_until(lambda asked=asked: len(there.stopping or []) == asked or stops[-1].done())
+        go.touch()
+        assert [stop.result() for stop in stops] == [{}, {}]

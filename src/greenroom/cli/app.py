@@ -2,8 +2,8 @@
 
 ``list --json`` and ``history --json`` print records; a program may rely on these fields (others may be added):
 
-- ``list``: ``id``, ``name``, ``state`` (``deployed``, ``running`` beside a program, ``detached`` from one that has ended,
-  ``stopping``), ``version`` (0: not deployed),
+- ``list``: ``id``, ``name``, ``state`` (``deploying``, ``deployed``, ``running`` beside a program, ``detached`` from one that has
+  ended, ``stopping``), ``version`` (0: not deployed),
   ``created_at`` (seconds since 1970), ``containers`` (a number), ``functions`` (names), ``next`` (seconds since 1970 at which
   scheduled functions fire, by name)
 - ``history``: ``app``, ``number``, ``app_id``, ``deployed_at``, ``state`` (CURRENT, REPLACED, STOPPED, FAILED, PENDING)

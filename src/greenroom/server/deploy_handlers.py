@@ -114,9 +114,12 @@ class DeployHandlers:
         """By name, or by id."""
         if (found := self._server.deployments.current.get(name) or self._server.apps.get(name)) is not None:
             return found
-        running = [app for app in self._server.apps.values() if app.name == name and app.stopping is None]
+        named = [app for app in self._server.apps.values() if app.name == name]
+        running = [app for app in named if app.stopping is None]
         if len(running) == 1:
             return running[0]
+        if named and not running:
+            return named[-1]  # it is being stopped already: whoever asks again waits for that too
         there = ", ".join(sorted({app.name for app in self._server.apps.values()})) or "none"
         raise NotFoundError(
             f"{len(running)} apps are called {name[:100]!r}: name one by its id"

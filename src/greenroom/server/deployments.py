@@ -262,5 +262,5 @@ def _state(app: "App") -> str:
     if app.stopping is not None:
         return "stopping"
     if app.deployed:
-        return "deployed"
+        return "deployed" if app.version else "deploying"
     return "running" if app.follower is not None or not app.detached else "detached"
