@@ -261,6 +261,31 @@ def test_a_version_that_can_not_start_leaves_the_one_before(cluster, versions):
     assert one.get() == (200, b"1")
 
 
+def endless():
+    """Starts for ever, and says that it does."""
+    import os
+    import time
+
+    while True:
+        open(os.environ["GO"], "w").close()
+        time.sleep(0.01)
+
+
+def test_one_that_is_stopped_as_it_starts_changes_nothing(cluster, versions, tmp_path):
+    one = versions(1).start()
+    assert one.get() == (200, b"1")
+    two = versions(2, factory=endless)
+    two.ended = True  # by others
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(two.start, before=one)
+        wait_for((tmp_path / "go").exists)
+        (starts,) = cluster.on_server(lambda server: [app for app in server.apps.values() if app.replaces])
+        cluster.on_server(lambda server: server.stop_app(starts, "the test stops it"))
+        with pytest.raises(greenroom.ExecutionError, match="t was stopped"):
+            starting.result(timeout=20)
+    assert one.get() == (200, b"1")
+
+
 def test_a_cold_one_is_replaced_at_once(cluster, versions):
     one = versions(1).start()
     two = versions(2).start(before=one)

@@ -71,7 +71,9 @@ class Replacement:
 
     def _make_room(self) -> None:
         """If both versions don't fit, requests wait for the new one, while the old one ends."""
-        if any(c in self._server.lifecycle.placing.short for pool in self._waiting for c in pool.containers):
+        if self._new.stopping is not None:
+            self.give_up(f"{self._new.name} was stopped")
+        elif any(c in self._server.lifecycle.placing.short for pool in self._waiting for c in pool.containers):
             self._waiting.clear()
             self._maybe_done()
         else:
