@@ -73,6 +73,12 @@ def test_starts_that_fail_are_ever_further_apart():
     assert [result.ok for result in track.results] == [True]
 
 
+def test_starts_that_fail_all_day_go_on_each_minute():
+    (track,) = simulate(Load("f", [], start_seconds=0, starts_fail_until=1e9, min_containers=1), seconds=70_000).tracks
+    assert len(track.starts) > 1100
+    assert track.starts[-1] - track.starts[-2] == 60
+
+
 def test_who_calls_a_function_that_cannot_start_is_told_after_three_tries():
     (track,) = simulate(Load("f", burst(1, 1), start_seconds=0.5, starts_fail_until=1000), seconds=60).tracks
     assert [result.ok for result in track.results] == [False]

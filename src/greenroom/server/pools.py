@@ -319,7 +319,7 @@ class Pool:
         if self.on_start is not None:
             self.on_start(why)
         self._failed_starts += 1
-        self._hold_until = self._lifecycle.clock.now() + min(MAX_HOLD, 2.0 ** (self._failed_starts - 1))
+        self._hold_until = self._lifecycle.clock.now() + min(MAX_HOLD, 2.0 ** min(self._failed_starts - 1, 9))
 
     def gives_up(self) -> bool:
         """Whether those who wait are told that a start has failed: at the first where a program waits, at the third of a
