@@ -5,6 +5,7 @@ import threading
 import pytest
 
 import greenroom
+from greenroom.model import app_logs
 
 
 def ticking(tmp_path, schedule):
@@ -94,3 +95,31 @@ def test_what_fires_as_its_app_ends_leaves_no_call_that_nobody_runs(held, tmp_pa
     assert finished
     assert why == "the call was cancelled: its schedule ended as it fired"
     assert count(tmp_path) == 0
+
+
+@pytest.mark.parametrize("settings", ["process"], indirect=True)
+def test_one_that_fails_is_said_in_the_servers_log_and_shown_in_the_apps(held):
+    app = greenroom.App("clockwork")
+
+    def raises():
+        raise ValueError("out of tea")
+
+    def dies():
+        import os
+
+        os._exit(3)
+
+    for function in (raises, dies):
+        app.function(serialized=True, name=function.__name__, schedule=greenroom.Period(seconds=30))(function)
+    said = []
+    held.on_server(lambda server: setattr(server.peer_log, "_log", said.append))
+    app.deploy()
+    held.wait_until(lambda: len(held.on_server(lambda server: server.deployments.records())[0]["next"]) == 2)
+    held.clock.advance(30)
+    held.wait_until(lambda: len(said) == 2)
+    assert sorted(said) == [
+        "clockwork.dies, which its schedule called, failed: the container of dies died: exit status 3",
+        "clockwork.raises, which its schedule called, failed: it raised what `greenroom app logs clockwork` shows",
+    ]
+    printed = app_logs.file_of(held.on_server(lambda server: server.home), "clockwork")
+    held.wait_until(lambda: printed.exists() and "ValueError: out of tea" in printed.read_text())

@@ -436,7 +436,12 @@ class Agent(Reconnecting):
         if item.cancelled and (item.delivered or isinstance(error, InputCancellation)):
             self._end(item, Status.CANCELLED, b"")
         else:
-            self._end(item, Status.ERROR, self.pack_exception(error))
+            packed = self.pack_exception(error)
+            if self.spec.schedule and item.shape == "spawn":  # nobody may ask how it ended
+                from greenroom.usercode.exceptions import print_exception
+
+                print_exception(error, f"{self.spec.name} failed:")
+            self._end(item, Status.ERROR, packed)
 
     def _end(self, item: Item, status: str, payload: Payload) -> None:
         item.over = True

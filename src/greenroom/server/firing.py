@@ -10,11 +10,14 @@ from greenroom.model.ids import new_call_id
 from greenroom.model.schedule import goes_on
 from greenroom.server.schedules import Schedule, Schedules, read_schedule
 from greenroom.wire.deploy_messages import deployed_id
+from greenroom.wire.messages import Collect, Outputs, Status
+from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
     from greenroom.server.apps import App
+    from greenroom.server.call import Call
     from greenroom.server.core import Server
     from greenroom.server.store.database import Database
 
@@ -110,5 +113,29 @@ class Firing:
         assert self._server.durable is not None
         function = self._server.deployments.function(name)
         pool = function.pool("") if function is not None else None
-        if pool is not None and name in self._due:
-            self._server.durable.run(self._due.pop(name), pool, NOTHING)
+        if function is not None and pool is not None and name in self._due:
+            call_id = self._due.pop(name)
+            self._server.durable.run(call_id, pool, NOTHING)
+            self._server.durable.collect(
+                Collect(0, call_id), _Outcome(partial(self._failed, function.app.name, function.spec.name))
+            )
+
+    def _failed(self, app: str, function: str, detail: str) -> None:
+        why = detail or f"it raised what `greenroom app logs {app}` shows"
+        self._server.peer_log.say(f"{app}.{function}", f"{app}.{function}, which its schedule called, failed: {why}")
+
+
+class _Outcome:
+    """Collects a firing, for which nobody waits: ``failed`` is called if it has."""
+
+    backlog = 0
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self.calls: set[Call] = set()
+        self._failed = failed
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """How it ended, among others."""
+        for _, status, detail in message.items if isinstance(message, Outputs) else ():
+            if status not in (Status.OK, Status.CANCELLED):
+                self._failed(detail)
