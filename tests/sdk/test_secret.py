@@ -1,5 +1,7 @@
 """Secrets from a dictionary, this process's environment, a ``.env`` file."""
 
+import os
+
 import pytest
 
 import greenroom
@@ -60,6 +62,19 @@ def test_from_local_environ(monkeypatch):
         Secret.from_local_environ(["A", "B"])
     with pytest.raises(greenroom.InvalidError, match=r"takes a list of names: write \['A'\]"):
         Secret.from_local_environ("A")
+
+
+@pytest.mark.parametrize("text", ["caf\udce9", "\ud800"])
+def test_what_is_no_text_is_refused_rather_than_other_bytes_in_a_real_container(monkeypatch, text):
+    for wrong in ({"A": text}, {text: "x"}):
+        with pytest.raises(
+            greenroom.InvalidError, match=r"Secret\.from_dict: the variable '.*' is no UTF-8 text"
+        ) as refused:
+            Secret.from_dict(wrong)
+        str(refused.value).encode()
+    monkeypatch.setitem(os.environb, b"A", b"caf\xe9")
+    with pytest.raises(greenroom.InvalidError, match=r"Secret\.from_local_environ: the variable 'A' is no UTF-8 text"):
+        Secret.from_local_environ(["A"])
 
 
 TEXT = """

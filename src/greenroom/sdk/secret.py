@@ -59,7 +59,7 @@ class Secret:
         """From variables of this process.
 
         Raises:
-            InvalidError: that is no list of names.
+            InvalidError: that is no list of names; or a value is no UTF-8 text.
             NotFoundError: one isn't set here.
         """
         from greenroom.usercode.context import is_local
@@ -72,7 +72,7 @@ class Secret:
         missing = [key for key in keys if key not in os.environ]
         if missing:
             raise NotFoundError(f"Secret.from_local_environ: not set here: {', '.join(missing)}")
-        return cls({key: os.environ[key] for key in keys})
+        return cls(checked_variables("Secret.from_local_environ", {key: os.environ[key] for key in keys}))
 
     @classmethod
     def from_dotenv(cls, path: Any = None, *, filename: str = ".env") -> "Secret":
@@ -155,6 +155,10 @@ def checked_variables(where: str, given: Any) -> dict[str, str]:
             raise InvalidError(f"{where}: the value of {name} is a {type(value).__name__}, not a str")
         if "\0" in value:
             raise InvalidError(f"{where}: the value of {name} holds a null character")
+        try:
+            f"{name}{value}".encode()
+        except UnicodeEncodeError:  # real containers are described in JSON, which has no other bytes
+            raise InvalidError(f"{where}: the variable {name!r} is no UTF-8 text") from None
         values[name] = value
     return values
 
