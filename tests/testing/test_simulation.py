@@ -85,6 +85,14 @@ def test_who_calls_a_function_that_cannot_start_is_told_after_three_tries():
     assert {round(result.waited, 6) for result in track.results} == {0.5 + 1 + 0.5 + 2 + 0.5}
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_each_who_calls_it_is_told_as_soon_as_the_first(kept):
+    load = Load("f", [500, 520, 540], start_seconds=0.5, starts_fail_until=1000, min_containers=kept)
+    (track,) = simulate(load, seconds=600).tracks
+    assert [result.ok for result in track.results] == [False] * 3
+    assert all(round(result.waited, 6) <= 0.5 + 1 + 0.5 + 2 + 0.5 + 0.2 for result in track.results), track.results
+
+
 @pytest.mark.parametrize("cores", [1, 2, 4])
 def test_a_flood_of_one_app_starves_no_call_of_another(cores):
     flood, trickle = simulate(

@@ -73,7 +73,7 @@ class Pool:
         """Starts that failed in a row."""
         self._tries = 0
         """Those that those who wait haven't been told of."""
-        self._hold_until = 0.0
+        self._failed_at = 0.0
         self._hold_timer: Timer | None = None
         self.closed = False
         self.gave_at = float("-inf")
@@ -311,7 +311,6 @@ class Pool:
             self.on_start("")
         self.seconds_to_start = smoothed(self.seconds_to_start, seconds)
         self._failed_starts = self._tries = 0
-        self._hold_until = 0.0
         self._review_soon()
 
     def note_failed_start(self, why: str) -> None:
@@ -319,7 +318,7 @@ class Pool:
         if self.on_start is not None:
             self.on_start(why)
         self._failed_starts += 1
-        self._hold_until = self._lifecycle.clock.now() + min(MAX_HOLD, 2.0 ** min(self._failed_starts - 1, 9))
+        self._failed_at = self._lifecycle.clock.now()
 
     def gives_up(self) -> bool:
         """Whether those who wait are told that a start has failed: at the first where a program waits, at the third of a
@@ -333,10 +332,11 @@ class Pool:
     @property
     def _on_hold(self) -> float:
         """Seconds in which nothing more is started. Somebody who waits, while no container is there, is no reason to
-        wait: his call starts one, and tells him at once why that fails; unless it is to be tried again first."""
-        if self.queue and not self._tries and not any(c.entered for c in self.containers):
+        wait: his call starts one, and tells him at once why that fails; unless it is to be tried again first, for him."""
+        waited_for = self.queue and not any(c.entered for c in self.containers)
+        if not (failed := self._tries if waited_for else self._failed_starts):
             return 0.0
-        return self._hold_until - self._lifecycle.clock.now()
+        return self._failed_at + min(MAX_HOLD, 2.0 ** min(failed - 1, 9)) - self._lifecycle.clock.now()
 
     def sample(self) -> Sample:
         """What the autoscaler sees. A running input counts as taking at least as long as it has run by now."""
