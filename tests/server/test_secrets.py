@@ -285,6 +285,16 @@ def test_a_key_that_is_lost_or_wrong_is_said(vault, directory):
     assert get(vault, "x") == {"A": "new"}, "with nothing to lose there is a new key"
 
 
+def test_a_key_that_was_put_back_with_a_lines_end_is_the_same(vault, directory):
+    vault.put("x", {"A": "1"}, overwrite=False)
+    sealed = vault.seal(["2"])
+    kept = (directory / "key").read_bytes()
+    (directory / "key").write_bytes(kept + b"\r\n")
+    assert get(vault, "x") == {"A": "1"}
+    assert vault.unseal(sealed) == ["2"]
+    assert vault.opens([mark_of(sealed)]) == {mark_of(sealed)}
+
+
 def test_the_only_secret_of_a_lost_key_can_be_overwritten(vault, directory):
     vault.put("x", {"A": "1"}, overwrite=False)
     (directory / "key").unlink()

@@ -127,7 +127,7 @@ class Vault:
     def opens(self, marks: Iterable[str]) -> set[str]:
         """Which of these marks is the key's; it is only looked at, and nothing that takes long is loaded."""
         try:
-            there = _mark((self._directory / KEY).read_bytes())
+            there = _mark((self._directory / KEY).read_bytes().strip())
         except OSError:
             there = ""
         return {mark for mark in marks if mark == there}
@@ -253,7 +253,7 @@ class Vault:
         """None: there is none. Raises ExecutionError."""
         path = self._directory / KEY
         try:
-            data = path.read_bytes()
+            data = path.read_bytes().strip()  # who puts it back by an editor adds a line's end
         except FileNotFoundError:
             return None
         except OSError as error:
