@@ -584,3 +584,28 @@ def test_numbers_are_seen_and_changed_until_the_next_version(cluster):
     }
     shop(2).deploy()
     assert [f.spec.min_containers for f in cluster.on_server(lambda server: list(server.functions.values()))] == [0, 0]
+
+
+def test_a_lower_most_holds_for_containers_that_are_never_idle_too(cluster, tmp_path):
+    app = greenroom.App("shop")
+
+    def work(x, go):
+        import pathlib
+        import time
+
+        pathlib.Path(f"{go}.{x}").touch()
+        while not pathlib.Path(go).exists():
+            time.sleep(0.01)
+        return x
+
+    app.function(serialized=True, name="work", scaledown_window=300)(work)
+    app.deploy()
+    calls = [named("work").spawn(x, str(tmp_path / "go")) for x in range(3)]
+    cluster.wait_until(lambda: len(list(tmp_path.iterdir())) == 3)
+    named("work").update_autoscaler(max_containers=1)
+    states = sorted(record["state"] for record in cluster.containers())
+    assert states == ["DRAINING", "DRAINING", "RUNNING"]
+    last = named("work").spawn(3, str(tmp_path / "go"))
+    (tmp_path / "go").touch()
+    assert [call.get(timeout=30) for call in [*calls, last]] == [0, 1, 2, 3]
+    cluster.wait_until(lambda: [record["state"] for record in cluster.containers()] == ["IDLE"])

@@ -7,7 +7,7 @@ from greenroom.model.app_names import check_app_name
 from greenroom.model.errors import Error, ExecutionError, InvalidError, NotFoundError, ProtocolError
 from greenroom.server.detached import detach
 from greenroom.server.messages import Handler
-from greenroom.server.pools import Function
+from greenroom.server.pools import Function, Pool
 from greenroom.wire import deploy_messages as d
 from greenroom.wire.messages import Done, Failed
 from greenroom.wire.payload import Payload
@@ -145,7 +145,17 @@ class DeployHandlers:
         function.spec = changed
         for pool in function.pools.values():
             pool.autoscaler_changed()
+            if most := fields.get("max_containers"):
+                self._keep_to(pool, int(most))
         self._done(message.rid)
+
+    def _keep_to(self, pool: Pool, most: int) -> None:
+        """Those beyond it finish what they have begun, and go; under load none of them would come to be idle."""
+        coming = sorted(
+            (c for c in pool.containers if c.coming), key=lambda c: (c.entered, len(c.running), c.idle_since)
+        )
+        for container in coming[: max(0, len(coming) - most)]:
+            self._server.lifecycle.stop(container, f"max_containers={most} now")
 
     def _get_stats(self, message: d.GetStats, payloads: list[Payload]) -> None:
         pools = self._function(message.function_id).pools.values()
