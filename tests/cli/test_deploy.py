@@ -193,6 +193,24 @@ def test_a_spawned_call_with_options_of_its_callers_goes_on_after_a_restart(plai
     assert (plain.directory / "begun").exists() == (container == "dies")
 
 
+def test_what_the_autoscaler_was_told_holds_for_the_next_server_and_not_for_what_is_rolled_back_to(plain):
+    def containers():
+        return sum(record["function"] == "which" for record in json.loads(run("container", "list", "--json").stdout))
+
+    plain.deploy(1)
+    update = "greenroom.Function.from_name('shop', 'which').update_autoscaler"
+    python(f"{update}(min_containers=2)")
+    python(f"{update}(scaledown_window=1)")
+    assert plain.end() == 0
+    plain.start()
+    wait_for(lambda: containers() == 2)
+    run("app", "rollback", "shop", "1")
+    wait_for(lambda: containers() == 1)
+    assert plain.end() == 0
+    plain.start()
+    assert containers() == 0
+
+
 TRIES = """
     import greenroom
 

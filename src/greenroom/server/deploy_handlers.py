@@ -1,6 +1,7 @@
 """What a program may ask about deployed apps."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from greenroom.model.app_names import check_app_name
@@ -147,7 +148,17 @@ class DeployHandlers:
             pool.autoscaler_changed()
             if most := fields.get("max_containers"):
                 self._keep_to(pool, int(most))
-        self._done(message.rid)
+        if self._server.store is None or not (function.app.version or function.app.kept):
+            self._done(message.rid)
+            return
+        from greenroom.server.store.versions import set_scaling
+
+        def kept(done: Future[None]) -> None:
+            why = done.exception()
+            text = f"it is so now, but that can't be kept, and the next server has what was before: {why}"
+            self._answer(message.rid, dict)(text if why is not None else "")
+
+        self._server.store.write(lambda c: set_scaling(c, changed.function_id, fields), kept)
 
     def _keep_to(self, pool: Pool, most: int) -> None:
         """Those beyond it finish what they have begun, and go; under load none of them would come to be idle."""

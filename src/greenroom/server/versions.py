@@ -129,10 +129,15 @@ def fill(
         made("", None)
 
     def work() -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[tuple[FunctionSpec, str]]]:
+        from greenroom.server.store.versions import SCALING
+
         specs = []
         for row in kept.functions:
             fields = dict(row.spec)
             sealed = str(fields.pop(sealing.SEALED, ""))
+            scaling = fields.pop(SCALING, {})
+            if kept.row.app_id == app.id:  # what is rolled back to is as it was deployed
+                fields |= scaling
             specs.append((FunctionSpec.from_json(fields), sealed))
             if fields["bundle"]:
                 server.bundles.has(fields["bundle"])  # it counts as used

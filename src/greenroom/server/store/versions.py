@@ -14,6 +14,9 @@ from greenroom.model.versions import StrEnum
 from greenroom.server.store.payloads import keep, load
 from greenroom.wire.payload import Payload
 
+SCALING = "scaling"
+"""The field of a function's spec, as it is kept, that has what its autoscaler was told while its version serves."""
+
 
 class VersionState(StrEnum):
     """What has become of a version."""
@@ -124,6 +127,15 @@ def take_back(connection: sqlite3.Connection, app_id: str, before: str) -> None:
 def fail_pending(connection: sqlite3.Connection) -> None:
     """Whoever was deploying died on the way: what was to serve never will."""
     connection.execute("UPDATE versions SET state = 'FAILED' WHERE state = 'PENDING'")
+
+
+def set_scaling(connection: sqlite3.Connection, function_id: str, fields: dict[str, Any]) -> None:
+    """A function's autoscaler has other numbers than its version says."""
+    row = connection.execute("SELECT spec FROM functions WHERE id = ?", (function_id,)).fetchone()
+    if row is not None:  # else it is one with a caller's options, which are kept by nobody
+        spec = json.loads(row[0])
+        spec[SCALING] = {**spec.get(SCALING, {}), **fields}
+        connection.execute("UPDATE functions SET spec = ? WHERE id = ?", (json.dumps(spec), function_id))
 
 
 def forget_beyond(connection: sqlite3.Connection, app: str, most: int) -> int:
