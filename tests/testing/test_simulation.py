@@ -85,6 +85,13 @@ def test_who_calls_a_function_that_cannot_start_is_told_after_three_tries():
     assert {round(result.waited, 6) for result in track.results} == {0.5 + 1 + 0.5 + 2 + 0.5}
 
 
+def test_starts_that_fail_together_have_failed_once():
+    (calls,) = simulate(Load("f", burst(10, 1), start_seconds=0.5, starts_fail_until=2.5), seconds=20).tracks
+    assert [result.ok for result in calls.results] == [True] * 10
+    (kept,) = simulate(Load("f", [], start_seconds=0.5, starts_fail_until=1000, min_containers=5), seconds=20).tracks
+    assert [round(at, 6) for at in kept.starts] == [0] * 5 + [1.5] * 5 + [4] * 5 + [8.5] * 5 + [17] * 5
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_each_who_calls_it_is_told_as_soon_as_the_first(kept):
     load = Load("f", [500, 520, 540], start_seconds=0.5, starts_fail_until=1000, min_containers=kept)

@@ -166,8 +166,8 @@ class Lifecycle:
         """The inputs that wait for this container fail; unless another one of their pool is at work."""
         container.start_told = True
         pool = container.pool
-        pool.note_failed_start(detail)
-        if pool.queue and not any(c.entered for c in pool.containers) and pool.gives_up():
+        counts = pool.note_failed_start(detail, container.placed_at)
+        if counts and pool.queue and not any(c.entered for c in pool.containers) and pool.gives_up():
             self.calls.fail_queued(pool.take_queue(), status, detail, payload)
             for other in list(pool.containers):
                 if other.state is S.PENDING:

@@ -313,21 +313,21 @@ class Pool:
         self._failed_starts = self._tries = 0
         self._review_soon()
 
-    def note_failed_start(self, why: str) -> None:
-        """A container could not start: the next one waits, 1 s, 2 s, 4 s and so on, unless somebody waits for it."""
+    def note_failed_start(self, why: str, began: float) -> bool:
+        """A container could not start: the next one waits, 1 s, 2 s, 4 s and so on, unless somebody waits for it. Whether
+        it counts: of several that began together the first does."""
         if self.on_start is not None:
             self.on_start(why)
-        self._failed_starts += 1
-        self._failed_at = self._lifecycle.clock.now()
+        if counts := began >= self._failed_at:
+            self._failed_starts += 1
+            self._failed_at = self._lifecycle.clock.now()
+        return counts
 
     def gives_up(self) -> bool:
         """Whether those who wait are told that a start has failed: at the first where a program waits, at the third of a
         deployed app, which may have been nobody's fault."""
-        self._tries += 1
-        if self.function.app.version and self._tries < FAILED_STARTS:
-            return False
-        self._tries = 0
-        return True
+        self._tries = (self._tries + 1) % (FAILED_STARTS if self.function.app.version else 1)
+        return not self._tries
 
     @property
     def _on_hold(self) -> float:
