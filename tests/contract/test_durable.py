@@ -127,6 +127,32 @@ def test_whoever_cancels_hears_of_what_there_is_not_and_of_what_can_not_be_kept(
         waits.get(timeout=30)
 
 
+def test_a_container_of_another_app_collects_and_cancels_one_whose_id_it_was_told(cluster, tmp_path):
+    app = greenroom.App("other")
+
+    @app.function(serialized=True)
+    def collect(call_id, timeout):
+        import greenroom
+
+        return greenroom.FunctionCall.from_id(call_id).get(timeout=timeout)
+
+    @app.function(serialized=True)
+    def cancel(call_id):
+        import greenroom
+
+        greenroom.FunctionCall.from_id(call_id).cancel()
+
+    runs, waits = (named("wait").spawn(str(tmp_path / name)) for name in "ab")
+    with app.run():
+        with pytest.raises(greenroom.TimeoutError):
+            collect.remote(runs.object_id, 0)
+        cancel.remote(waits.object_id)
+        (tmp_path / "a.go").touch()
+        assert collect.remote(runs.object_id, 30) == "waited"
+        with pytest.raises(greenroom.InputCancellation):
+            collect.remote(waits.object_id, 30)
+
+
 def test_one_that_waits_is_collected_as_it_ends(cluster, tmp_path):
     call = named("wait").spawn(str(tmp_path / "a"))
     with pytest.raises(greenroom.TimeoutError):

@@ -343,8 +343,9 @@ class CallerPeer:
                 item.container.control.send(m.AddCredit(item.seq, message.more))
 
     def _may_know(self, call: Call) -> bool:
-        """A container knows the calls of its app, and those that its app has made."""
-        return self._only_app in (None, call.pool.function.app, call.caller)
+        """A container knows the calls of its app, those that its app has made, and of those that are kept the ones whose ids it was told:
+        who made these is nothing that the next server knows, or the next version."""
+        return call.keeper is not None or self._only_app in (None, call.pool.function.app, call.caller)
 
     def _cancel_call(self, message: m.CancelCall, payloads: list[Payload]) -> None:
         call, durable = self._server.lifecycle.calls.by_id.get(message.call_id), self._server.durable
