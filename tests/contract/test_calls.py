@@ -1,6 +1,7 @@
 """SEMANTICS section 4, and the rows of section 1 about inputs."""
 
 import asyncio
+import math
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -263,6 +264,13 @@ def test_get_timeout(cluster):
             call.get(timeout=0.1)
         with pytest.raises(greenroom.TimeoutError):
             call.get(timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [30 * 86400, 1e20, math.inf])
+def test_get_may_wait_for_as_long_as_anybody_likes(running, timeout):
+    double, *_ = running
+    assert double.spawn(2).get(timeout=timeout) == 4
+    assert asyncio.run(double.spawn(2).get.aio(timeout=timeout)) == 4
 
 
 def test_unknown_call(running):

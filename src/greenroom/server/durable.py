@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from greenroom.model.errors import ExecutionError, NotFoundError
+from greenroom.model.errors import Error, ExecutionError, NotFoundError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
@@ -285,10 +285,13 @@ class Durable:
         """One that is not in memory: it has ended, or there is none; or it is not here yet, and ``again`` is called later."""
 
         def found(done: "Future[CallRow | None]") -> None:
-            if done.exception() is None and done.result() is not None:
-                peer.send(Done(request.rid, {}))
+            try:
+                if done.result() is None:
+                    raise NotFoundError(nowhere(request.call_id))
+            except Error as error:
+                peer.send(Failed(request.rid, type(error).__name__, str(error)))
             else:
-                peer.send(Failed(request.rid, NotFoundError.__name__, nowhere(request.call_id)))
+                peer.send(Done(request.rid, {}))
 
         if self._restoring:
             self._server.loop.call_later(SOON, again)

@@ -34,6 +34,8 @@ _ANCILLARY = socket.CMSG_SPACE(MAX_FDS * 4)
 # As plain integers: the arithmetic of flag enums would show in every call's time.
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 _TRUNCATED = int(socket.MSG_CTRUNC)
+DAY = 86400.0
+"""Seconds that the kernel is asked to wait at once; more than some 24 days it refuses."""
 MAX_SOCKET_PATH = 107
 """Bytes that the path of a Unix socket may have (``sun_path`` less its end)."""
 
@@ -254,7 +256,8 @@ class BlockingConnection:
     def _readable(self, deadline: float) -> bool:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
-        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+        left = deadline - time.monotonic()
+        return bool(poll.poll(min(max(0.0, left), DAY) * 1000)) or (left > DAY and self._readable(deadline))
 
     def close(self) -> None:
         """Close the socket; may be called again."""
