@@ -46,6 +46,14 @@ FAILS = """
     def slow():
         import time
         time.sleep(60)
+
+    @app.function()
+    def nan():
+        return [float("nan")]
+
+    @app.function()
+    def huge():
+        return 10 ** 5000
 """
 
 
@@ -65,3 +73,12 @@ def test_calls_from_the_command_line_that_fail(plain):
         assert failed.returncode == 1, failed
         assert says in failed.stderr
         assert "greenroom/" not in failed.stderr
+
+
+def test_what_is_no_json_is_shown_as_python_shows_it_if_it_can(plain):
+    assert run("deploy", str(write(plain.directory, FAILS, "fails.py"))).returncode == 0
+    assert run("call", "fails", "nan").stdout == "[nan]\n"
+    failed = run("call", "fails", "huge")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith("ValueError: Exceeds the limit")
+    assert "greenroom/" not in failed.stderr

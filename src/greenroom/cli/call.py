@@ -52,9 +52,10 @@ def call(app: str, function: str, arguments: str, constructor: str, spawn: bool)
         click.echo(result)
         return
     try:
-        click.echo(json.dumps(result, ensure_ascii=False))
-    except (TypeError, ValueError):
-        click.echo(repr(result))
+        click.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
+        with program_failures():  # it is the program's own how its values are shown
+            click.echo(repr(result))
 
 
 def _read(option: str, text: str, **kinds: type) -> Any:
