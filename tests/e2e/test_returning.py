@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,14 @@ PROGRAM = """
             file.write(f"{x}\\n")
 
 
+    @app.function(max_containers=1)
+    def helper(name):
+        note("ran", name)
+        while not os.path.exists(f"MARKS/{name}"):
+            time.sleep(0.01)
+        return name
+
+
     @app.cls(max_containers=2, scaledown_window=60)
     class Worker:
         @greenroom.enter()
@@ -44,6 +53,14 @@ PROGRAM = """
             return name, self.number
 
         @greenroom.method()
+        def passes_on(self, name):
+            note("ran", name)
+            while not os.path.exists(f"MARKS/{name}"):
+                time.sleep(0.01)
+            note("passed", name)
+            return name, helper.remote("help"), helper.spawn("help").get()
+
+        @greenroom.method()
         def quick(self, x):
             note("quick", x)
             time.sleep(0.002)
@@ -58,6 +75,7 @@ import sys
 import greenroom
 
 Worker = greenroom.Cls.from_name("lasting", "Worker")
+helper = greenroom.Function.from_name("lasting", "helper")
 exec(sys.argv[1])
 """
 
@@ -167,6 +185,27 @@ def test_what_a_call_raised_is_raised_by_every_server_after(stays, tmp_path):
         stays.start()
     assert said == ["can't multiply sequence by non-int of type 'str'"] * 3
     assert lines(tmp_path / "quick") == ["x"]
+
+
+def test_what_is_called_while_a_server_ends_in_order_is_for_the_next(stays, tmp_path):
+    Caller("helper.spawn('help')").output()
+    wait_for(lambda: lines(tmp_path / "ran") == ["help"], what="it runs")
+    (tmp_path / "before").touch()
+    before, while_it_ends = (Caller(f"print(Worker().passes_on.spawn({name!r}).object_id)").output()
+                             for name in ("before", "while"))  # fmt: skip
+    wait_for(lambda: lines(tmp_path / "passed") == ["before"] and "while" in lines(tmp_path / "ran"), what="both run")
+    stays.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "what runs may finish" in stays.said(), what="the server ends")
+    (tmp_path / "while").touch()
+    calls = ("helper.remote('help')", "helper.spawn('help').get()", "list(helper.map(['help'] * 3))")
+    programs = [Caller(f"print({call})") for call in calls]
+    assert stays.process.wait(60) == 0
+    (tmp_path / "help").touch()
+    stays.start()
+    assert [program.output() for program in programs] == ["help", "help", "['help', 'help', 'help']"]
+    for name, call_id in (("before", before), ("while", while_it_ends)):
+        get = f"print(greenroom.FunctionCall.from_id({call_id!r}).get(timeout=60))"
+        assert Caller(get).output() == f"('{name}', 'help', 'help')"
 
 
 CANCEL = """

@@ -143,6 +143,11 @@ class Call:
         """Outputs that did."""
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the next server has it, or has the input again that waits for it: what a container of a lasting app runs."""
+        return self.keeper is not None or (self.caller is not None and self.caller.outlives_program)
+
+    @property
     def done(self) -> bool:
         """Whether every input has ended and no more will come."""
         return self.finished == self.count

@@ -50,6 +50,8 @@ class CallerPeer:
         """Spawned calls that more inputs may come of."""
         self._bound: dict[tuple[str, str], Payload] = {}
         """Parameter sets that were named here, by function and digest."""
+        self._unanswered: set[str] = set()
+        """Calls that came while the server was ending; see :meth:`_is_for_the_next`."""
         self._arriving = 0
         self._handlers: dict[type, Handler] = {
             m.Bind: self._bind,
@@ -143,6 +145,8 @@ class CallerPeer:
         return function
 
     def _no_function(self, function_id: str) -> str:
+        if self._server.ending is not None:
+            return "this server is shutting down"
         if function_id.startswith(DEPLOYED):
             return self._server.deployments.lacks(function_id)
         return f"no function {function_id[:200]} in a running app"
@@ -210,12 +214,15 @@ class CallerPeer:
         return self._server.durable if call.pool.function.app.outlives_program else None
 
     def _begin(self, message: m.Call | Spawn, shape: str, payloads: list[Payload]) -> Call | None:
-        """A call; None: it is refused, and its caller was told."""
+        """A call; None: it is refused, and its caller was told; or he is not answered."""
         calls = self._server.lifecycle.calls
         if len(message.call_id) > MOST_CALL_ID:
             raise ProtocolError(f"a call whose id has {len(message.call_id)} characters")
         if message.call_id in calls.by_id:
             raise ProtocolError(f"the call {message.call_id} exists already")
+        if self._is_for_the_next(message.function_id, shape):
+            self._unanswered.add(message.call_id)
+            return None
         refusal, pool = self._pool_for(message, shape)
         allowance = self._allowance
         if allowance is not None and (over := allowance.no_call(shape) or allowance.no_payloads(payloads)):
@@ -233,6 +240,16 @@ class CallerPeer:
             text = f"{name} calls itself while every container that max_containers={limit} allows is busy: it waits for one"
             pool.function.app.say_once(text)
         return call
+
+    def _is_for_the_next(self, function_id: str, shape: str) -> bool:
+        """Whether the server is ending, and the call is one that its caller says again to the next server once this one has gone:
+        until then he waits. What waits in a container of ours ends with that, and runs again there if it is kept."""
+        if self._server.ending is None or self._server.store is None or shape == "generator":
+            return False
+        if self._only_app is not None:
+            return self._only_app.outlives_program
+        function = self._server.functions.get(function_id)
+        return function_id.startswith(DEPLOYED) or (function is not None and function.app.kept)
 
     def _say_again(self, call: Call, ended: int) -> None:
         """Its caller had it on its way to the server before this one, and has had so many of its outputs."""
@@ -280,7 +297,8 @@ class CallerPeer:
     def _inputs(self, message: m.Inputs, payloads: list[Payload]) -> None:
         calls, call = self._server.lifecycle.calls, self._own_call(message.call_id)
         if call is None:
-            self._refuse(message.call_id, "NotFoundError: the call has ended, with its app")
+            if message.call_id not in self._unanswered:
+                self._refuse(message.call_id, "NotFoundError: the call has ended, with its app")
             return
         if call.count is not None or message.first < call.next_index:
             raise ProtocolError(f"inputs from {message.first} on, of a call that can't have them")
@@ -322,6 +340,8 @@ class CallerPeer:
                 self._server.durable.complete(call, call.added, self, message.rid)
                 message = message._replace(rid=0)
             self._server.lifecycle.calls.end_inputs(call, call.added)
+        elif message.call_id in self._unanswered:
+            return
         elif message.rid:
             raise NotFoundError(f"the call {message.call_id} has ended, with its app")
         if message.rid:

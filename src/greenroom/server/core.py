@@ -126,7 +126,7 @@ class Server:
         self._worker: WorkerPeer | None = None
         self._worker_losses = self._clients = 0
         self._ephemeral = False
-        self._ending: list[Callable[[], None]] | None = None
+        self.ending: list[Callable[[], None]] | None = None  # called just before the end
         self._finishing = False
 
     def log(self, text: str) -> None:
@@ -223,7 +223,7 @@ class Server:
         """A new app, without functions yet."""
         if app_id in self.apps:
             raise InvalidError(f"the app {app_id} exists already")
-        if self._ending is not None:
+        if self.ending is not None:
             raise InvalidError("this server is shutting down")
         self.apps[app_id] = App(app_id, name, replaces, self.lifecycle.clock.wall())
 
@@ -246,7 +246,7 @@ class Server:
         if request is not None:
             app.stopping.append(request)
         if first:
-            if app.kept and self._ending is None:
+            if app.kept and self.ending is None:
                 detached.forget(self, app)
             for function in app.functions.values():
                 for pool in function.pools.values():
@@ -254,7 +254,7 @@ class Server:
         if drain:
             app.drained = self.lifecycle.clock.call_later(drain, lambda: self.stop_app(app, reason))
         for call in [c for c in self.lifecycle.calls.by_id.values() if c.pool.function.app is app]:
-            if call.keeper is None or self._ending is None:  # else it goes on with the next server
+            if self.ending is None or not call.goes_on:
                 self.lifecycle.calls.cancel(call, f"the call was cancelled: {reason}", running=not drain)
         for container in self.containers_of(app):
             if kill and container.state is not ContainerState.PENDING:
@@ -262,7 +262,7 @@ class Server:
                 self.lifecycle.kill(container)
             else:
                 self.lifecycle.stop(
-                    container, reason, cancel=not drain, requeue=app.replaced or self._ending is not None
+                    container, reason, cancel=not drain, requeue=app.replaced or self.ending is not None
                 )
         self.maybe_stopped(app)
 
@@ -288,7 +288,7 @@ class Server:
                 self.lifecycle.calls.drop(call, f"the app {app.name} has ended, and its calls with it")
         for peer, rid in app.stopping:
             peer.send(Done(rid, {}))
-        if self._ending is not None and not self.apps:
+        if self.ending is not None and not self.apps:
             self._end_worker()
         else:
             self._end_when_alone()
@@ -367,7 +367,7 @@ class Server:
 
     def _worker_ended(self, reason: str) -> None:
         """The containers of a lost worker live on; they are stopped in order, under a new one."""
-        if self._ending is not None and not self.apps:
+        if self.ending is not None and not self.apps:
             self._finish()
             return
         self._worker_losses += 1
@@ -391,11 +391,11 @@ class Server:
 
     def shut_down(self, reason: str, then: Callable[[], None] | None = None, drain: float = 0.0) -> None:
         """Stop every app, then the worker, then this server; ``then`` is called just before the end."""
-        if self._ending is not None:
+        if self.ending is not None:
             if then is not None:
-                self._ending.append(then)
+                self.ending.append(then)
             return
-        self._ending = [then] if then is not None else []
+        self.ending = [then] if then is not None else []
         if drain and self.lifecycle.containers.live():
             self.log(f"ends, since {reason}: what runs may finish, for {drain:g} s; then exit hooks run")
         if self.firing is not None:
@@ -424,7 +424,7 @@ class Server:
         if self._finishing:
             return
         self._finishing = True
-        for then in self._ending or []:
+        for then in self.ending or []:
             then()
         if self._listener is not None:
             self.loop.remove_reader(self._listener)
