@@ -505,8 +505,8 @@ def test_who_does_not_belong_is_closed_and_that_is_logged(machine, here):
         assert silent.recv(1) == b"", "it had 10 s to begin TLS"
     wait_for(lambda: machine.said().count("closed a connection from 127.0.0.1: TLS did not come about: ") == 2)
     for text in (
-        "refused a connection: its token is none of this server's client tokens",
-        "refused a connection: its token was revoked",
+        "refused a connection from 127.0.0.1: its token is none of this server's client tokens",
+        "refused a connection from 127.0.0.1: its token was revoked",
     ):
         assert text in machine.said()
     assert "Traceback" not in machine.said()

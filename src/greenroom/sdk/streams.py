@@ -34,6 +34,6 @@ def warn(text: str) -> None:
     """A line on stderr, where somebody reads it."""
     try:
         if sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
+            print(f"{text}\n", end="", file=sys.stderr, flush=True)  # in one piece, whatever other threads say
     except (OSError, ValueError):
         return

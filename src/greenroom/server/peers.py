@@ -150,7 +150,8 @@ class Visitor:
 
     def refuse(self, reason: str) -> None:
         """Say why, and close the connection."""
-        self._server.peer_log.say(self._source, f"refused a connection: {reason}")
+        whence = f" from {self._source}" if self._remote is not None else ""
+        self._server.peer_log.say(self._source, f"refused a connection{whence}: {reason}")
         self.connection.send(m.Refused(reason))
         self.connection.close()
 
