@@ -147,6 +147,8 @@ def test_what_is_no_sound_backup_is_refused_and_changes_nothing(path: Path, tmp_
     copy.unlink()
     with pytest.raises(StoreError, match="can't restore .*copy: No such file or directory"):
         restore(copy, path.parent)
+    with pytest.raises(StoreError, match="/dev/null is no regular file"):  # others, such as /dev/zero, have no end
+        restore(Path("/dev/null"), path.parent)
     assert len(names(path)) == 200
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["greenroom.db", "greenroom.db.lock"]
 

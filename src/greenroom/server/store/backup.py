@@ -52,6 +52,8 @@ def restore(backup: Path, home: Path) -> None:
     path = home / NAME
     if _followed(backup) == _followed(path):
         raise StoreError(f"{backup} is the database that a backup would take the place of, and no backup")
+    if backup.exists() and not backup.is_file():
+        raise StoreError(f"{backup} is no regular file, and so no backup")
     lock = hold(path)
     try:
         with _new_file(path) as temporary:
