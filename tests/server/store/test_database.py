@@ -129,6 +129,25 @@ def test_a_file_that_may_not_grow_is_told_to_all_and_tried_again(store: Store) -
     ]
 
 
+def test_nothing_is_committed_to_a_file_that_was_moved_away(store: Store) -> None:
+    store.write(schedules.note_fired, "before", 1.0)
+    elsewhere = store.path.with_name("elsewhere")
+    store.path.rename(elsewhere)
+    for another in (False, True):
+        if another:
+            store.path.touch()
+        with pytest.raises(
+            StoreError, match="can't be written: it was moved or removed while the server runs: put it back"
+        ):
+            store.write(schedules.note_fired, "meanwhile", 1.0)
+        assert names(store) == ["before"]
+    elsewhere.rename(store.path)
+    store.until(lambda: not store.database.problem)
+    store.write(schedules.note_fired, "after", 1.0)
+    assert names(store) == ["after", "before"]
+    assert ["can't be written" in said for said in store.said] == [True, False]
+
+
 def test_who_is_told_and_raises_keeps_it_from_nobody(store: Store) -> None:
     told = []
 

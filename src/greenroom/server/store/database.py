@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from greenroom.model.errors import NotFoundError, StoreError
-from greenroom.server.store.file import check, connect, flush, hold, open_database, probe, roll_back
+from greenroom.server.store.file import check, connect, flush, hold, identity, open_database, probe, roll_back
 from greenroom.server.store.file import release as release_lock
 
 T = TypeVar("T")
@@ -81,6 +81,7 @@ class Database:
         except BaseException:
             release_lock(self._lock)
             raise
+        self._file = identity(path)
         self._closed = False
         self._then_closed: Callable[[], None] | None = None
         self._changes: SimpleQueue[_Job | None] = SimpleQueue()
@@ -175,6 +176,7 @@ class Database:
         """All of ``batch`` in one transaction; on failure none of it, and a problem."""
         results: list[tuple[Any, Exception | None]] = []
         try:
+            self._check_place()
             self._writer.execute("BEGIN IMMEDIATE")
             results = [self._change(job) for job in batch]
             self._writer.execute("COMMIT")
@@ -190,6 +192,11 @@ class Database:
                 job.done.set_result(value)
             else:
                 job.done.set_exception(raised)
+
+    def _check_place(self) -> None:
+        """Raise ``sqlite3.Error`` where the next server would not find what is committed."""
+        if identity(self.path) != self._file:
+            raise sqlite3.OperationalError("it was moved or removed while the server runs: put it back")
 
     def _change(self, job: _Job) -> tuple[Any, Exception | None]:
         """One change, whole or not at all; raises ``sqlite3.Error`` where the whole transaction is lost."""
@@ -209,6 +216,7 @@ class Database:
         if not self._reading.acquire(timeout=LONGEST_QUERY):
             return False
         try:
+            self._check_place()
             # Where it works, the log of the failed commit is gone before anybody could take it for a good one.
             with suppress(sqlite3.Error):
                 flush(self._writer)

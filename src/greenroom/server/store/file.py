@@ -122,6 +122,15 @@ def check(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"it is damaged: {found}")
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None: none is."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def roll_back(connection: sqlite3.Connection) -> None:
     """End a transaction, if there is one still."""
     try:
