@@ -148,11 +148,12 @@ def test_an_app_as_a_whole():
         (one, "nosuch", "x.py has no app nosuch; this takes all of one: app"),
         (one, "app.f", "x.py has no app app.f; this takes all of one: app"),
         (two, "g", "x.py has no app g; this takes all of one: app, other"),
-        (two, "", "x.py has several apps"),
+        (two, "nosuch", "x.py has no app nosuch; this takes all of one: app, other"),
+        (two, "", "x.py has several apps (app, other): name one, as in x.py::app"),
     ):
         with pytest.raises(Misuse) as caught:
             find_whole_app(made, name, "x.py")
-        assert says in str(caught.value)
+        assert str(caught.value) == says
 
 
 def test_an_app_without_a_name_is_called_as_its_file():

@@ -157,8 +157,8 @@ def find(module: ModuleType, name: str, path: str) -> Found:
     raise Misuse(f"{path} has no {name} to run{_choices(name, things)}")
 
 
-def find_app(module: ModuleType, name: str, path: str) -> tuple[App, str]:
-    """The app that ``name`` is in, and the name within it.
+def find_app(module: ModuleType, name: str, path: str, within: str = ".NAME") -> tuple[App, str]:
+    """The app that ``name`` is in, and the name within it; ``within`` is what an example has of that.
 
     Raises:
         Misuse: there is none, or several could be meant.
@@ -170,7 +170,7 @@ def find_app(module: ModuleType, name: str, path: str) -> tuple[App, str]:
     if first in apps:
         app, name = apps[first], rest
     else:
-        app = _app_of(apps, name, path, module.__name__)
+        app = _app_of(apps, name, path, module.__name__, within)
     if app.name is None:
         app.set_default_name(os.path.splitext(os.path.basename(path))[0])
     return app, name
@@ -182,13 +182,13 @@ def find_whole_app(module: ModuleType, name: str, path: str) -> App:
     Raises:
         Misuse: there is none, several could be meant, or ``name`` is something else.
     """
-    app, within = find_app(module, name, path)
-    if within:
-        raise Misuse(f"{path} has no app {name}; this takes all of one: {', '.join(_apps_in(module))}")
-    return app
+    apps = _apps_in(module)
+    if apps and name and name not in apps:
+        raise Misuse(f"{path} has no app {name}; this takes all of one: {', '.join(apps)}")
+    return find_app(module, name, path, within="")[0]
 
 
-def _app_of(apps: dict[str, App], name: str, path: str, module: str) -> App:
+def _app_of(apps: dict[str, App], name: str, path: str, module: str, within: str) -> App:
     """The only app, or the only one that has the name; of several, the module's own, or the one with an entry point."""
     different = list({id(app): app for app in apps.values()}.values())
     if len(different) == 1:
@@ -199,7 +199,7 @@ def _app_of(apps: dict[str, App], name: str, path: str, module: str) -> App:
     for candidates in (having, own, started):
         if len(candidates) == 1:
             return candidates[0]
-    raise Misuse(f"{path} has several apps ({', '.join(apps)}): name one, as in {path}::{next(iter(apps))}.NAME")
+    raise Misuse(f"{path} has several apps ({', '.join(apps)}): name one, as in {path}::{next(iter(apps))}{within}")
 
 
 def _runnable(app: App) -> dict[str, Any]:
