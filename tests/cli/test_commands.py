@@ -15,6 +15,11 @@ COMMANDS = [
     ["container"],
     ["container", "list"],
     ["container", "show"],
+    ["app"],
+    ["server"],
+    ["image"],
+    ["token"],
+    ["profile"],
     ["secret"],
     ["secret", "create"],
     ["secret", "list"],
@@ -30,6 +35,7 @@ def test_help_fits_one_screen(command):
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 80, result.stdout
+    assert not any(line.endswith("...") for line in lines[1:]), "no summary is cut off"
 
 
 def test_help_names_every_command():

@@ -115,6 +115,8 @@ def test_what_was_built_is_listed_inspected_verified_and_pruned(program: Path, h
     assert greenroom("image", "verify").stdout == "✓ 2 layers as made\n"
     assert greenroom("image", "verify", record["key"][:12]).stdout == "✓ 2 layers as made\n"
     assert greenroom("image", "prune").stdout == "removed 0 layers, 0 B\n"
+    unclear = greenroom("image", "prune", "--older-than", "7")
+    assert unclear.returncode == 2 and "'7' is no age: write it like 30m, 12h, 7d or 2w" in unclear.stderr
     trial = greenroom("image", "prune", "--all", "--dry-run").stdout
     assert trial.startswith("would remove 2 layers, ")
     assert greenroom("image", "prune", "--all").stdout == trial.replace("would remove", "removed")
@@ -168,6 +170,23 @@ def test_a_shell_opens_in_the_image_with_its_build_layers(program: Path) -> None
     typed = greenroom("shell", f"{program}::Model", input="cat second; pwd; wc -c < first\n")
     assert typed.returncode == 0, typed.stderr
     assert "x" in typed.stdout and "/sub\n" in typed.stdout and "2048" in typed.stdout
+
+
+@pytest.mark.parametrize("command", [["image", "build"], ["shell", "-c", "true"]], ids=" ".join)
+def test_programs_that_fail(home: Path, tmp_path: Path, command: list[str]) -> None:
+    """As with ``run``: their own frames alone, and an image that can't be built is no misuse."""
+    file = tmp_path / "program.py"
+    file.write_text("raise ValueError('too early')\n")
+    done = greenroom(*command, str(file))
+    shown = f"Traceback (most recent call last):\n  File \"{file}\", line 1, in <module>\n    raise ValueError('too early')\n"
+    assert (done.returncode, done.stderr) == (1, f"{shown}ValueError: too early\n")
+    file.write_text(
+        "import greenroom\napp = greenroom.App('fails', image=greenroom.Image.host().run_commands('exit 3'))\n"
+        "@app.function()\ndef f(): ...\n"
+    )
+    done = greenroom(*command, f"{file}::f" if "shell" in command else str(file))
+    assert done.returncode == 1 and "exit status 3" in done.stderr and "Traceback" not in done.stderr
+    assert_nothing_left(home)
 
 
 def test_layers_are_written_as_other_tools_read_them(program: Path, home: Path, tmp_path: Path) -> None:

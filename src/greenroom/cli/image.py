@@ -26,7 +26,7 @@ from greenroom.model.settings import home_directory, own_environment
 
 REFUSED = 3
 """Exit status of the keeper of the layers: the last line that it said is for the person."""
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])?")
+_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -81,20 +81,23 @@ def inspect(image_id: str, as_json: bool) -> None:
     print_table(rows)
 
 
-@image.command()
+@image.command(short_help="Build a program's images, and run nothing.")
 @click.option("-m", "as_module", is_flag=True, help="TARGET is a module, such as pkg.mod.")
 @click.argument("target", metavar="TARGET", type=click.Path())
 def build(as_module: bool, target: str) -> None:
     """Build the images of a program's functions and classes, and run nothing:
     TARGET is FILE.py or pkg.mod, with ::app where it has several.
+
+    Exit status: 0; 1 one could not be built; 2 misuse.
     """
+    from greenroom.cli.failure import program_failures
     from greenroom.cli.load import find_whole_app, import_target
+    from greenroom.model.errors import ExecutionError, ImageBuildError
     from greenroom.sdk.output import enable_output
 
     path, _, name = target.partition("::")
-    app = find_whole_app(import_target(path, as_module), name, path)
-    with enable_output():
-        count = app.build()
+    with program_failures(ExecutionError, ImageBuildError), enable_output():
+        count = find_whole_app(import_target(path, as_module), name, path).build()
     click.echo(f"{counted(count, 'image')} ready" if count else "nothing to build: all of it runs on the host image")
 
 
@@ -114,7 +117,7 @@ def prune(older_than: str, everything: bool, dry_run: bool) -> None:
     click.echo(f"{verb} {counted(len(done['layers']), 'layer')}, {in_bytes(done['size'])}{kept}")
 
 
-@image.command()
+@image.command(short_help="Say whether layers are still as they were made.")
 @click.argument("image_id", metavar="[ID]", required=False)
 def verify(image_id: str | None) -> None:
     """Read every layer, or those of one image, and say whether it is as it was
@@ -141,7 +144,7 @@ def verify(image_id: str | None) -> None:
     click.echo(f"✓ {counted(count, 'layer')} as made" if count else "nothing to verify: no layer has been built here")
 
 
-@image.command()
+@image.command(short_help="Write one as an OCI image, for other tools to read.")
 @click.argument("image_id", metavar="ID")
 @click.argument("path", metavar="PATH", type=click.Path())
 @click.option("--archive", is_flag=True, help="One tar file. [default: a directory, unless PATH ends in .tar]")
@@ -208,7 +211,7 @@ def seconds(age: str) -> float:
     fits = _AGE.fullmatch(age.strip())
     if fits is None:
         raise click.BadParameter(f"{age!r} is no age: write it like 30m, 12h, 7d or 2w")
-    return float(fits[1]) * _UNITS[fits[2] or "s"]
+    return float(fits[1]) * _UNITS[fits[2]]
 
 
 def ago(age: float) -> str:

@@ -4,13 +4,14 @@ import signal
 
 import click
 
+from greenroom.cli.failure import program_failures
 from greenroom.cli.inside import command_in, run
 from greenroom.cli.load import find_app, import_target
 from greenroom.cli.misuse import Misuse
 from greenroom.cli.namespace import namespace_option
 from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
 from greenroom.cli.servers import Answering
-from greenroom.model.errors import TimeoutError
+from greenroom.model.errors import ExecutionError, ImageBuildError, TimeoutError
 from greenroom.sdk.address import address, chosen, wants_its_own
 from greenroom.sdk.app import App
 from greenroom.sdk.function_call import FunctionCall
@@ -35,17 +36,18 @@ def shell(ctx: click.Context, as_module: bool, cmd: str | None, sandbox: str, ru
     """Open a shell in a container like those of a function or class: TARGET is
     FILE.py::NAME, with its files, secrets and limits. Its hooks don't run.
 
-    Exit status: the shell's.
+    Exit status: the shell's; 1 it could not be opened; 2 misuse.
     """
     choose_sandbox(ctx, sandbox, runtime)
     if (far := chosen()) is not None and not wants_its_own():
         raise Misuse(f"a shell is opened on the machine that its container is on, and {far} is another: run this there, or set "
                      "GREENROOM_SERVER=local")  # fmt: skip
     path, _, name = target.partition("::")
-    app, name = find_app(import_target(path, as_module), name, path)
-    name = "" if name in app.registered_entrypoints else name.partition(".")[0]
     words = ["/bin/sh", "-c", cmd] if cmd is not None else SHELL
-    with enable_output(False):  # nothing is drawn: the screen is the shell's
+    failures = program_failures(ExecutionError, ImageBuildError)
+    with failures, enable_output(False):  # nothing is drawn: the screen is the shell's
+        app, name = find_app(import_target(path, as_module), name, path)
+        name = "" if name in app.registered_entrypoints else name.partition(".")[0]
         ctx.exit(open_shell(app, name, words))
 
 

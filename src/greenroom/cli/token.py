@@ -62,7 +62,7 @@ def list_tokens() -> None:
     print_table(rows)
 
 
-@token.command()
+@token.command(short_help="Let a token be of no more use.")
 @click.argument("token_id", metavar="ID")
 def revoke(token_id: str) -> None:
     """Let a token be of no more use, from the next second on: who requests with
