@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.e2e.programs import run, write
+from tests.e2e.programs import COMMAND, run, write
 
 COMMANDS = [
     [],
@@ -107,6 +107,18 @@ def test_completion_in_a_shell():
         env={**os.environ, "PATH": f"{path}:{os.environ['PATH']}"},
     )
     assert done.stdout == "container\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("image list >&-", ""), ("doctor >&-", ""), ("call a f --json - <&-", "--json is no JSON")],
+)
+def test_streams_that_are_closed(home, tmp_path, line, says):
+    image = "greenroom.Image.host().run_commands('true')"
+    text = f"import greenroom\napp = greenroom.App(image={image})\n@app.function()\ndef f(): ...\n"
+    assert run("image", "build", str(write(tmp_path, text))).returncode == 0
+    done = subprocess.run(["bash", "-c", f'"$0" {line}', *COMMAND], capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if says else 0) and says in done.stderr and "Traceback" not in done.stderr
 
 
 def test_doctor(home):

@@ -13,9 +13,9 @@ def main() -> None:
     from greenroom.cli.commands import greenroom
     from greenroom.cli.misuse import Misuse
     from greenroom.model.errors import Error
-    from greenroom.sdk.streams import open_standard_descriptors
+    from greenroom.sdk.streams import open_standard_streams
 
-    open_standard_descriptors()
+    open_standard_streams()
     try:
         greenroom.main(prog_name="greenroom")
     except (Error, Misuse, NotImplementedError) as error:

@@ -17,6 +17,14 @@ def open_standard_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
 
 
+def open_standard_streams() -> None:
+    """The same, and give Python a stream for each, so that no command has to ask whether it has one."""
+    open_standard_descriptors()
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, "w" if fd else "r", encoding="utf-8", closefd=False))
+
+
 def writable(stream: TextIO | None) -> TextIO:
     """The stream, or one that leads nowhere in the place of one that is closed, or that isn't there."""
     if stream is not None and not getattr(stream, "closed", False):
