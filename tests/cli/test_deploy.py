@@ -30,10 +30,13 @@ def test_versions_come_go_and_come_back(stays, home):
     gone = run("app", "rollback", "shop", "9")
     assert (gone.returncode, gone.stderr) == (
         2, "greenroom: shop has no version 9 to go back to; there are: 3, 2, 1\n")  # fmt: skip
+    assert run("app", "rollback", "shpo").stderr == "greenroom: no version of shpo is kept\n"
     assert run("app", "stop", "shop").stdout == "✓ shop has ended\n"
     assert sorted(stays.left()) == ["1", "1", "2"]
     assert stays.apps() == []
     assert "no app 'shop' is deployed" in stays.call()
+    assert run("app", "rollback", "shop").stderr == (
+        "greenroom: shop isn't deployed, so say which version to go back to; there are: 3, 2, 1\n")  # fmt: skip
     assert stays.end() == 0
     assert_nothing_left(home)
 

@@ -292,10 +292,13 @@ def test_profiles_name_servers_and_choose_one(machine, here, tmp_path):
     assert "no Greenroom server answers at 127.0.0.1:1" in run("call", "shop", "price", GREENROOM_SERVER="other").stderr
     activated = run("profile", "activate", "local", GREENROOM_SERVER="build")
     assert activated.stdout == "✓ local is used from now on, but for GREENROOM_SERVER=build, which goes before it\n"
-    assert "no app is running" in run("call", "shop", "price").stderr
+    assert "no server stays here: start one with `greenroom server`" in run("call", "shop", "price").stderr
     assert run("call", "shop", "price", "--json", '["tea"]', GREENROOM_SERVER="build").stdout == "3\n"
     assert run("profile", "activate", "build").returncode == 0
-    assert "no app is running" in run("call", "shop", "price", GREENROOM_SERVER="local").stderr
+    assert (
+        "no server stays here: start one with `greenroom server`"
+        in run("call", "shop", "price", GREENROOM_SERVER="local").stderr
+    )
     assert run("run", program, GREENROOM_SERVER="own").stdout.endswith("3 [1, 2] [0, 1, 2] big\n")
     assert run("profile", "remove", "build").returncode == 0
     assert machine.token not in file.read_text()

@@ -168,7 +168,7 @@ def test_from_files(home, tmp_path):
         (["x", "A=1", f"={CANARY}"], "secret create: argument 2 after the name is not KEY=VALUE"),
         (["x", "A=-", "B=-"], "secret create: A=- has read all of standard input, and there is none for B=-"),
         (["x", "--from-json", "long.json"], "secret create: A is too long: a variable can have 131072 bytes"),
-        (["x", "--from-dotenv", "nowhere"], "secret create: can't read nowhere: "),
+        (["x", "--from-dotenv", "nowhere"], "secret create: can't read nowhere: No such file"),
         (["x", "--from-json", "nowhere"], "secret create: can't read nowhere: No such file"),
         (["x", "--from-json", "bad.json"], "secret create: bad.json is no JSON"),
         (["x", "--from-json", "list.json"], "secret create: list.json has to be an object whose values are texts"),

@@ -177,4 +177,4 @@ def read_dotenv(where: str, file: "Path") -> dict[str, str]:
             raise InvalidError(f"{where}: {file}, line {line}: not NAME=value")
         return {name: value for name, value in dotenv_values(file, encoding="utf-8").items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{where}: can't read {file}: {error}") from None
+        raise InvalidError(f"{where}: can't read {file}: {getattr(error, 'strerror', None) or error}") from None

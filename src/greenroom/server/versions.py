@@ -79,13 +79,17 @@ def kept(connection: "Connection", app: str, number: int) -> Kept:
     from greenroom.server.store.versions import VersionState as S
 
     rows = versions.history(connection, app)
+    latest = next((row.number for row in rows if row.state is S.CURRENT), 0)
     if number:
         found = next((row for row in rows if row.number == number), None)
     else:
-        latest = next((row.number for row in rows if row.state is S.CURRENT), 0)
         found = next((row for row in rows if row.number < latest and row.state is S.REPLACED), None)
     if found is None or found.state is S.PENDING:
-        there = ", ".join(str(row.number) for row in rows if row.state is not S.PENDING) or "none"
+        there = ", ".join(str(row.number) for row in rows if row.state is not S.PENDING)
+        if not there:
+            raise NotFoundError(f"no version of {app} is kept")
+        if not (number or latest):
+            raise NotFoundError(f"{app} isn't deployed, so say which version to go back to; there are: {there}")
         raise NotFoundError(f"{app} has no version {number or 'before this one'} to go back to; there are: {there}")
     return _whole(connection, found)
 

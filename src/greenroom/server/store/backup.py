@@ -87,6 +87,8 @@ def _new_file(target: Path) -> Iterator[Path]:
 
 
 def _copy(path: Path, target: Path) -> None:
+    if not path.exists():
+        raise StoreError(f"there is no {path}: `greenroom server` makes it, once it has run with this state directory")
     source = connect(path, read_only=True)
     try:
         check_version(source, path)
