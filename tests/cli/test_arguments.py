@@ -113,12 +113,13 @@ def test_required_parameters_that_cannot_be_options(function, shown):
     assert "it can be str, int" in str(caught.value)
 
 
-def test_help(capsys):
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(capsys, option):
     def main(n: int, rate_of: float = 0.5, verbose: bool = False, mode: Literal["a", "b"] = "a"): ...
 
     own = parameters_of(main, "main")
     with pytest.raises(click.exceptions.Exit) as caught:
-        parse("greenroom run app.py", "Does a thing.", [own], ["--help"])
+        parse("greenroom run app.py", "Does a thing.", [own], [option])
     assert caught.value.exit_code == 0
     out = capsys.readouterr().out
     for text in ("Usage: greenroom run app.py", "Does a thing.", "--n INTEGER", "[required]", "--rate-of, --rate_of FLOAT",

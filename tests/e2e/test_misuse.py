@@ -78,7 +78,13 @@ def test_wrong_targets(home, tmp_path, arguments, says):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--n", "x"], "is not a valid int"), (["--m", "3"], "No such option"), (["extra"], "unexpected extra argument")],
+    [
+        (["--n", "x"], "is not a valid int"),
+        (["--m", "3"], "No such option"),
+        (["extra"], "unexpected extra argument"),
+        (["-q"], "-q is one of greenroom's own: write it before the program"),
+        (["--detach"], "greenroom's own"),
+    ],
 )
 def test_wrong_arguments(home, tmp_path, arguments, says):
     result = run("run", str(write(tmp_path, HELLO)), *arguments)

@@ -123,7 +123,7 @@ def parse(title: str, doc: str | None, groups: Sequence[Parameters], arguments: 
         title,
         list(arguments),
         ignore_unknown_options=bool(rest),
-        help_option_names=[] if "--help" in names else ["--help"],
+        help_option_names=[] if "--help" in names else ["-h", "--help"],
     )
     return {
         name: value

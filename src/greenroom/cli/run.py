@@ -126,6 +126,8 @@ def _status(failed: BaseException | None, signalled: int | None) -> int:
         return 2
     if isinstance(failed, click.ClickException):
         failed.show()
+        if isinstance(failed, click.NoSuchOption) and any(failed.option_name in option.opts for option in run.params):
+            click.echo(f"{failed.option_name} is one of greenroom's own: write it before the program", err=True)
         return 2
     if isinstance(failed, click.exceptions.Exit):
         return failed.exit_code
