@@ -157,10 +157,9 @@ def test_an_app_as_a_whole():
 
 
 def test_an_app_without_a_name_is_called_as_its_file():
-    assert (
-        find(module("import greenroom\na = greenroom.App()\n@a.function()\ndef f(): ..."), "", "dir/x.py").app.name
-        == "x"
-    )
+    text = "import greenroom\na = greenroom.App()\n@a.function()\ndef f(): ..."
+    for path in ("dir.d/x.py", "x", "pkg.x", "pkg.sub.x"):  # of a package's modules each has its own
+        assert find(module(text), "", path).app.name == "x"
 
 
 def test_no_app():

@@ -172,7 +172,7 @@ def find_app(module: ModuleType, name: str, path: str, within: str = ".NAME") ->
     else:
         app = _app_of(apps, name, path, module.__name__, within)
     if app.name is None:
-        app.set_default_name(os.path.splitext(os.path.basename(path))[0])
+        app.set_default_name(os.path.basename(path).removesuffix(".py").rpartition(".")[2])
     return app, name
 
 
