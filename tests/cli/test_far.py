@@ -143,6 +143,11 @@ def test_an_app_is_run_deployed_called_and_stopped_from_afar(machine, here, tmp_
     assert shell.stderr.startswith(
         "greenroom: a shell is opened on the machine that its container is on, and 127.0.0.1:"
     )
+    for words in (["list"], ["prune", "--all"]):
+        kept = run("image", *words)
+        assert (kept.returncode, kept.stdout) == (2, "")
+        assert kept.stderr.startswith("greenroom: images are kept on the machine that builds them, and 127.0.0.1:")
+        assert "GREENROOM_SERVER=local" in kept.stderr
     assert run("container", "stop", priced).returncode == 0
     ended = json.loads(run("container", "list", "-a", "--json").stdout)
     assert {c["id"]: c["state"] for c in ended}[priced] == "STOPPED"

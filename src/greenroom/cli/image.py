@@ -23,6 +23,7 @@ from greenroom.cli.misuse import Misuse
 from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration
 from greenroom.model.settings import home_directory, own_environment
+from greenroom.sdk.address import chosen, wants_its_own
 
 REFUSED = 3
 """Exit status of the keeper of the layers: the last line that it said is for the person."""
@@ -188,6 +189,9 @@ def ask(command: str, *words: str, may_fail: bool = False) -> list[dict[str, Any
 
 def answers(command: str, *words: str, may_fail: bool = False) -> Iterator[dict[str, Any]]:
     """The same, as it comes."""
+    if (far := chosen()) is not None and not wants_its_own():
+        raise Misuse(f"images are kept on the machine that builds them, and {far} is another: run this there, or set "
+                     "GREENROOM_SERVER=local")  # fmt: skip
     asked = [sys.executable, "-P", "-m", "greenroom.worker.images", str(home_directory()), command, *words]
     with (
         tempfile.TemporaryFile("w+") as errors,
