@@ -23,7 +23,7 @@ TALKS = """
 def test_what_deployed_apps_print_is_kept_in_order_and_found_again(plain):
     assert run("deploy", str(write(plain.directory, TALKS, "talks.py"))).returncode == 0
     python(
-        "say = greenroom.Function.from_name('talks', 'say').remote\nsay('one\\n')\nsay('tw')\nsay('o\\nh\u00e9\\n')\nsay('no end')"
+        "say = greenroom.Function.from_name('talks', 'say').remote\nsay('none\\rone\\n')\nsay('tw')\nsay('o\\nh\u00e9\\n')\nsay('no end')"
     )
     assert run("app", "stop", "talks").returncode == 0
 
@@ -35,7 +35,7 @@ def test_what_deployed_apps_print_is_kept_in_order_and_found_again(plain):
     assert lines("--grep", "^(one|two)$") == ["one", "two"]
     assert lines("--since", "1h") == lines()
     entry = json.loads(run("app", "logs", "talks", "--json").stdout.splitlines()[0])
-    assert (entry["function"], entry["text"], entry["container"][:3]) == ("say", "one", "ta-")
+    assert (entry["function"], entry["text"], entry["container"][:3]) == ("say", "none\rone", "ta-")
     assert lines("--container", entry["container"]) == lines()
     assert lines("--container", "ta-none") == []
     none = run("app", "logs", "nope")

@@ -18,6 +18,7 @@ from greenroom.cli.servers import Answering, Conversation, chosen_far, the_one_t
 from greenroom.model.app_logs import read_on
 from greenroom.model.errors import NotFoundError
 from greenroom.model.settings import home_directory
+from greenroom.sdk.lines import final_state
 from greenroom.wire.deploy_messages import ListApps
 from greenroom.wire.far_messages import ReadAppLog
 
@@ -59,13 +60,14 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
             entry = _entry(line)
             if entry is None or entry["at"] < begin or not entry["container"].startswith(container):
                 continue
-            if not pattern.search(entry["text"]):
+            text = final_state(entry["text"])
+            if not pattern.search(text):
                 continue
             if as_json:
                 sys.stdout.write(line)
             else:
                 at = time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(entry["at"])) if timestamps else ""
-                print(f"{at}{entry['function']} {entry['container'][:9]} | {entry['text']}")
+                print(f"{at}{entry['function']} {entry['container'][:9]} | {text}")
             if follow:
                 sys.stdout.flush()
 
