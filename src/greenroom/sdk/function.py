@@ -137,7 +137,7 @@ class Function(Generic[P, R, L]):
     @property
     def update_autoscaler(self) -> Blocking[..., None]:
         """``update_autoscaler(min_containers=, max_containers=, buffer_containers=, scaledown_window=)``: until its next version
-        is deployed, or the server is started again; what isn't given stays as it is.
+        is deployed; what isn't given stays as it is.
 
         Raises:
             InvalidError: there is no such number, or it can't be one.
