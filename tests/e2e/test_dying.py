@@ -324,6 +324,26 @@ def test_the_containers_of_a_version_that_is_replaced_finish_under_the_next_serv
     wait_for(lambda: states() == ["deployed"], what="the version before has ended")
 
 
+def test_a_version_that_waits_for_the_one_before_waits_under_the_next_server_too(world):
+    remote = world.call("once", "a")
+    world.runs("a")
+    text = PROGRAM.replace("MARKS", str(world.directory)).replace("return name", 'return name + " of 2"')
+    file = write(world.directory, text, "program.py")
+    assert run("deploy", "--strategy", "recreate", str(file)).returncode == 0
+    world.let("c")
+    spawned = world.spawn("once", "c")
+    states = lambda: [r["state"] for r in json.loads(run("container", "list", "--json").stdout)]  # noqa: E731
+    for _ in range(2):
+        kill(world.stays)
+        world.stays.start()
+        wait_for(lambda: states() == ["DRAINING"], what="it is back, and none is beside it")
+    assert world.ran() == ["a"]
+    world.let("a")
+    assert remote.output() == "a"
+    assert world.get(spawned) == "c of 2"
+    assert world.ran() == ["a", "c"]
+
+
 def test_one_of_a_version_that_is_replaced_dies_with_its_server(world):
     remote = world.call("once", "a")
     world.runs("a")

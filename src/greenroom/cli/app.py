@@ -6,7 +6,8 @@
   ended, ``stopping``), ``version`` (0: not deployed),
   ``created_at`` (seconds since 1970), ``containers`` (a number), ``functions`` (names), ``next`` (seconds since 1970 at which
   scheduled functions fire, by name)
-- ``history``: ``app``, ``number``, ``app_id``, ``deployed_at``, ``state`` (CURRENT, REPLACED, STOPPED, FAILED, PENDING)
+- ``history``: ``app``, ``number``, ``app_id``, ``deployed_at``, ``state`` (CURRENT, REPLACED, STOPPED, FAILED, PENDING),
+  ``strategy`` (``rolling``, ``recreate``)
 """
 
 import json

@@ -32,6 +32,8 @@ class App:
         """Of a deployed app, once it is kept."""
         self.replaced = False
         """Another version has taken its place: what it can't finish in time runs there."""
+        self.strategy = "rolling"
+        """How it takes the place of the version before; see ``deployments.STRATEGIES``."""
         self.held = False
         """It starts no containers yet."""
         self.replaces = replaces

@@ -55,7 +55,10 @@ class Deploying:
             return
         app, (functions, images) = self.app, done.result()
         self._store.write(
-            lambda c: self._versions.add_version(c, app.name, app.id, app.created_at, functions, images), self._added
+            lambda c: self._versions.add_version(
+                c, app.name, app.id, app.created_at, functions, images, strategy=app.strategy
+            ),
+            self._added,
         )
 
     def _added(self, done: Future[int]) -> None:

@@ -19,6 +19,7 @@ from greenroom.wire.deploy_messages import names_of
 if TYPE_CHECKING:
     from greenroom.server.apps import App
     from greenroom.server.core import Server
+    from greenroom.server.returning import Returns
     from greenroom.server.store.database import Database
 
 STRATEGIES = ("rolling", "recreate")
@@ -49,6 +50,7 @@ class Deployments:
         self._server.create_app(app_id, name, before.id if before is not None else "")
         app = self._server.apps[app_id]
         app.deployed = True
+        app.strategy = strategy
         app.held = strategy == "recreate" and before is not None
         return app
 
@@ -119,9 +121,9 @@ class Deployments:
                 then()  # then nothing that was replaced is left either
                 return
             for version in versions:  # all at once: a thousand ways there and back, one after another, take a second
-                app = self.begin(version.row.app_id, version.row.app, "rolling")
+                app = self.begin(version.row.app_id, version.row.app, version.row.strategy)
                 app.created_at, app.version = version.row.deployed_at, version.row.number
-                app.held = returns is not None and returns.expects(app.id)
+                app.held = returns is not None and (returns.expects(app.id) or self._waits(app, returns))
                 self.current[app.name] = app
                 fill(self._server, app, version, partial(filled, app))
 
@@ -133,12 +135,17 @@ class Deployments:
                 self._server.stop_app(app, "it could not be had again")
             elif app.held and returns is not None:
                 returns.expect(app)
-                self.unhold(app)
+                if not self._waits(app, returns):
+                    self.unhold(app)
             if not left:
                 drain(self._server, then)
 
         self._kept_by().write(fail_pending, lambda done: None)
         self._kept_by().read(all_kept, found)
+
+    def _waits(self, app: "App", returns: "Returns") -> bool:
+        """Whether it is to begin when containers of the versions before it have ended, of which some may come back."""
+        return app.strategy == "recreate" and returns.expects_of_others(app)
 
     def withdraw(self, app: "App", then: Then) -> None:
         """It is deployed, or detached, no longer, nor will be after a restart; ``then`` is told once that is kept, or can't be."""
@@ -224,8 +231,13 @@ class Deployments:
 
     def ended(self, app: "App") -> None:
         """Nothing is left of it: a version that waits for all those before it may have waited for that alone."""
-        current, there = self.current.get(app.name), self._server.apps.values()
-        if current is not None and current.held and not any(o.replaced and o.name == app.name for o in there):
+        if (current := self.current.get(app.name)) is not None:
+            self.unhold_alone(current)
+
+    def unhold_alone(self, current: "App") -> None:
+        """It starts containers, if nothing is left of the versions before it."""
+        there = self._server.apps.values()
+        if current.held and not any(other.replaced and other.name == current.name for other in there):
             self.unhold(current)
 
     def history(self, name: str, then: Callable[[list[dict[str, Any]], Error | None], None]) -> None:

@@ -34,6 +34,8 @@ def drain(server: "Server", then: Callable[[], None]) -> None:
     def found(done: "Future[list[_Replaced]]") -> None:
         for version in done.result() if done.exception() is None else ():
             _have_again(server, version)
+        for current in server.deployments.current.values():
+            server.deployments.unhold_alone(current)
         then()
 
     store.read(lambda connection: _replaced(connection, unclaimed), found)

@@ -197,6 +197,10 @@ class Returns:
         """Whether containers of that app may come back."""
         return app_id in self._left
 
+    def expects_of_others(self, app: "App") -> bool:
+        """Whether containers of other apps of its name may come back, which are not defined yet."""
+        return any(row.app == app.name and row.app_id != app.id for rows in self._left.values() for row, _ in rows)
+
     @property
     def unclaimed(self) -> list[str]:
         """Ids of apps whose containers may come back, and that are not defined."""

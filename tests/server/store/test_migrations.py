@@ -88,11 +88,13 @@ def test_a_file_of_the_version_before_detached_apps_goes_on(path: Path) -> None:
     path.touch(0o600)
     with closing(connect(path)) as connection:
         migrate(connection, MIGRATIONS[:2])
-        versions.add_version(connection, "shop", "ap-1", 1.0, [], [], versions.VersionState.CURRENT)
+        connection.execute(
+            "INSERT INTO versions (app, number, app_id, deployed_at, state) VALUES ('shop', 1, 'ap-1', 1.0, 'CURRENT')"
+        )
     store = Store(path)
     try:
         store.write(versions.add_detached, "beside", "ap-2", 2.0, [], [])
-        assert [row.app for row in store.read(versions.all_current)] == ["shop"]
+        assert [(row.app, row.strategy) for row in store.read(versions.all_current)] == [("shop", "rolling")]
         assert [row.app for row in store.read(versions.all_detached)] == ["beside"]
         assert store.sql("PRAGMA user_version") == [(VERSION,)]
     finally:

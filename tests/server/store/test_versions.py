@@ -37,6 +37,11 @@ def test_a_version_is_kept_whole(store: Store) -> None:
     assert store.read(v.current, "other") is None
 
 
+def test_how_a_version_was_to_take_over_is_kept(store: Store) -> None:
+    store.write(v.add_version, "shop", "ap-1", 7.5, [], [], S.CURRENT, "recreate")
+    assert [row.strategy for row in store.read(v.all_current)] == ["recreate"]
+
+
 def test_one_version_of_an_app_serves(store: Store) -> None:
     assert [deploy(store, "shop", f"ap-{n}") for n in (1, 2)] == [1, 2]
     assert deploy(store, "bar", "ap-3") == 1

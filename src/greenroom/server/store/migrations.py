@@ -93,7 +93,11 @@ CREATE TABLE detached (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (f"PRAGMA application_id = {APPLICATION}; {_TABLES}", _CONTAINERS, _DETACHED)
+_STRATEGY = "ALTER TABLE versions ADD COLUMN strategy TEXT NOT NULL DEFAULT 'rolling'"
+
+MIGRATIONS: tuple[str, ...] = (
+    f"PRAGMA application_id = {APPLICATION}; {_TABLES}", _CONTAINERS, _DETACHED, _STRATEGY
+)  # fmt: skip
 VERSION = len(MIGRATIONS)
 """Of the tables that this Greenroom works with."""
 

@@ -43,6 +43,8 @@ class VersionRow(NamedTuple):
     deployed_at: float
     """Seconds since 1970."""
     state: VersionState
+    strategy: str = "rolling"
+    """How it was to take the place of the one before."""
 
 
 class FunctionRow(NamedTuple):
@@ -74,6 +76,7 @@ def add_version(
     functions: Sequence[FunctionRow],
     images: Sequence[ImageRow],
     state: VersionState = VersionState.PENDING,
+    strategy: str = "rolling",
 ) -> int:
     """Add the next version of an app; its number. An ``app_id`` that is there already keeps what it has."""
     found = connection.execute("SELECT number FROM versions WHERE app_id = ?", (app_id,)).fetchone()
@@ -81,8 +84,8 @@ def add_version(
         return int(found[0])
     (number,) = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM versions WHERE app = ?", (app,)).fetchone()
     connection.execute(
-        "INSERT INTO versions (app, number, app_id, deployed_at, state) VALUES (?, ?, ?, ?, ?)",
-        (app, number, app_id, deployed_at, VersionState.PENDING),
+        "INSERT INTO versions (app, number, app_id, deployed_at, state, strategy) VALUES (?, ?, ?, ?, ?, ?)",
+        (app, number, app_id, deployed_at, VersionState.PENDING, strategy),
     )
     for place, function in enumerate(functions):
         row = (app_id, place, function.id, json.dumps(function.spec), *keep(connection, function.definition))
@@ -201,7 +204,7 @@ def history(connection: sqlite3.Connection, app: str, limit: int = 100) -> list[
 def all_detached(connection: sqlite3.Connection) -> list[VersionRow]:
     """Every app that goes on without its program, the oldest first; ``app`` is what it is called."""
     rows = connection.execute(
-        "SELECT name, number, app_id, deployed_at, state FROM detached JOIN versions USING (app_id)"
+        "SELECT name, number, app_id, deployed_at, state, strategy FROM detached JOIN versions USING (app_id)"
         " ORDER BY deployed_at, app_id"
     )
     return [_version(row) for row in rows]
@@ -222,8 +225,8 @@ def images_of(connection: sqlite3.Connection, app_id: str) -> list[ImageRow]:
 
 
 def _version(row: Iterable[Any]) -> VersionRow:
-    app, number, app_id, deployed_at, state = row
-    return VersionRow(app, number, app_id, deployed_at, VersionState(state))
+    app, number, app_id, deployed_at, state, strategy = row
+    return VersionRow(app, number, app_id, deployed_at, VersionState(state), strategy)
 
 
 def _payloads_of(connection: sqlite3.Connection, image_id: str) -> list[Payload]:
