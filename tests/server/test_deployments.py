@@ -312,3 +312,26 @@ def test_whoever_stops_an_app_that_is_being_stopped_waits_for_that(cluster, tmp_
             cluster.wait_until(lambda asked=asked: len(there.stopping or []) == asked or stops[-1].done())
         go.touch()
         assert [stop.result() for stop in stops] == [{}, {}]
+
+
+def test_stopping_an_app_ends_what_a_version_before_has_begun(cluster, tmp_path):
+    app = greenroom.App("shop")
+
+    @app.function(serialized=True, name="gone")
+    def gone():
+        import time
+
+        (tmp_path / "runs").touch()
+        while True:
+            time.sleep(0.01)
+
+    app.deploy()
+    call = greenroom.Function.from_name("shop", "gone").spawn()
+    cluster.wait_until((tmp_path / "runs").exists)
+    version(2).deploy()
+    assert {record["state"] for record in cluster.containers()} == {"DRAINING"}
+    server = Answering(Address(*cluster.on_server(lambda server: (server.socket_path, server.token))))
+    assert server.ask(StopDeployed(1, "shop"), timeout=60) == {}
+    assert cluster.containers() == []
+    with pytest.raises(greenroom.InputCancellation):
+        call.get(timeout=20)

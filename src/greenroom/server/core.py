@@ -18,6 +18,7 @@ from greenroom.server import detached
 from greenroom.server.app_logs import AppLogs
 from greenroom.server.apps import App
 from greenroom.server.bundles import Bundles
+from greenroom.server.call import Receiver
 from greenroom.server.clock import Clock, LoopClock
 from greenroom.server.containers import Container
 from greenroom.server.deployments import Deployments
@@ -231,7 +232,7 @@ class Server:
         self,
         app: App,
         reason: str,
-        request: tuple[ClientPeer, int] | None = None,
+        request: tuple[Receiver, int] | None = None,
         *,
         kill: bool = False,
         drain: float = 0.0,

@@ -15,10 +15,26 @@ from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
     from greenroom.server.apps import App
+    from greenroom.server.call import Call
     from greenroom.server.core import Server
     from greenroom.server.peers import ClientPeer
 
 _SCALING = {"min_containers", "max_containers", "buffer_containers", "scaledown_window"}
+
+
+class _All:
+    """Who waits for the end of several apps, and is told once."""
+
+    def __init__(self, peer: "ClientPeer", count: int) -> None:
+        self.calls: set[Call] = set()
+        self._peer = peer
+        self._left = count
+
+    def send(self, message: Any, payloads: list[Payload] | None = None) -> None:
+        """See :class:`greenroom.server.call.Receiver`."""
+        self._left -= 1
+        if not self._left:
+            self._peer.send(message)
 
 
 class DeployHandlers:
@@ -79,9 +95,11 @@ class DeployHandlers:
         app = self._app(message.name)
 
         def stop(why: str) -> None:
-            containers = self._server.containers_of(app)
-            request = (self._peer, message.rid) if not why else None
-            self._server.stop_app(app, "stopped by `greenroom app stop`", request)
+            apps = [app, *self._server.deployments.before(app)]
+            containers = [container for each in apps for container in self._server.containers_of(each)]
+            request = (_All(self._peer, len(apps)), message.rid) if not why else None
+            for each in apps:
+                self._server.stop_app(each, "stopped by `greenroom app stop`", request)
             if why:
                 text = f"{app.name} stops, but that can't be kept, so it will be back with the next server: {why}; stop it again then"
                 self._failed(message.rid, ExecutionError(text))

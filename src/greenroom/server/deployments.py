@@ -229,6 +229,12 @@ class Deployments:
             if on_its_way is not None:
                 self._server.stop_app(on_its_way.app, f"{app.name} was stopped")
 
+    def before(self, app: "App") -> "list[App]":
+        """The versions that one has taken the place of, as long as they finish what they had begun."""
+        if not app.version or app.replaced:
+            return []
+        return [other for other in self._server.apps.values() if other.replaced and other.name == app.name]
+
     def ended(self, app: "App") -> None:
         """Nothing is left of it: a version that waits for all those before it may have waited for that alone."""
         if (current := self.current.get(app.name)) is not None:
@@ -236,8 +242,7 @@ class Deployments:
 
     def unhold_alone(self, current: "App") -> None:
         """It starts containers, if nothing is left of the versions before it."""
-        there = self._server.apps.values()
-        if current.held and not any(other.replaced and other.name == current.name for other in there):
+        if current.held and not self.before(current):
             self.unhold(current)
 
     def history(self, name: str, then: Callable[[list[dict[str, Any]], Error | None], None]) -> None:
