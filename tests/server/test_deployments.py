@@ -335,3 +335,35 @@ def test_stopping_an_app_ends_what_a_version_before_has_begun(cluster, tmp_path)
     assert cluster.containers() == []
     with pytest.raises(greenroom.InputCancellation):
         call.get(timeout=20)
+
+
+def test_a_version_waits_for_what_was_stopped_and_still_runs_its_exit_hooks(cluster, tmp_path):
+    go = tmp_path / "go"
+
+    def leaves(number):
+        app = greenroom.App("shop")
+
+        @app.cls(serialized=True, min_containers=1)
+        class Model:
+            @greenroom.method()
+            def which(self):
+                return number
+
+            @greenroom.exit()
+            def leave(self):
+                import time
+
+                while not go.exists():
+                    time.sleep(0.01)
+
+        return app
+
+    leaves(1).deploy()
+    which = greenroom.Cls.from_name("shop", "Model")().which
+    assert which.remote() == 1
+    cluster.on_server(lambda server: server.stop_app(server.deployments.current["shop"], "the test stops it"))
+    leaves(2).deploy(strategy="recreate")
+    second = which.spawn()
+    assert {record["state"] for record in cluster.containers()} == {"EXITING"}
+    go.touch()
+    assert second.get() == 2

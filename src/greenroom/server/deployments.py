@@ -51,7 +51,7 @@ class Deployments:
         app = self._server.apps[app_id]
         app.deployed = True
         app.strategy = strategy
-        app.held = strategy == "recreate" and before is not None
+        app.held = strategy == "recreate" and any(o.version and o.name == name for o in self._server.apps.values())
         return app
 
     def _kept_by(self) -> "Database":
@@ -170,6 +170,7 @@ class Deployments:
         if self._server.firing is not None:
             self._server.firing.switch(before, app)
         if before is None:
+            self.ended(app)
             return
         before.replaced = True
         for call in list(self._server.lifecycle.calls.by_id.values()):
@@ -230,13 +231,14 @@ class Deployments:
                 self._server.stop_app(on_its_way.app, f"{app.name} was stopped")
 
     def before(self, app: "App") -> "list[App]":
-        """The versions that one has taken the place of, as long as they finish what they had begun."""
+        """The versions that answered before one that does, as long as they finish what they had begun."""
         if not app.version or app.replaced:
             return []
-        return [other for other in self._server.apps.values() if other.replaced and other.name == app.name]
+        there = (other for other in self._server.apps.values() if other is not app and other.name == app.name)
+        return [other for other in there if other.version and other.stopping is not None]
 
     def ended(self, app: "App") -> None:
-        """Nothing is left of it: a version that waits for all those before it may have waited for that alone."""
+        """Nothing is left of it, or of what was before it: a version that waits for all those before it may go on."""
         if (current := self.current.get(app.name)) is not None:
             self.unhold_alone(current)
 
