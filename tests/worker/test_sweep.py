@@ -4,12 +4,16 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from greenroom.sdk.server_process import STANDING, Prepared
 from greenroom.worker.cgroups import ROOT, LeftGroups, home_mark, read_layout, runs_with_groups
 from greenroom.worker.processes import CONTAINER, RUN, marked_processes
+from greenroom.worker.removal import remove_run
 from greenroom.worker.sweep import drop_old_logs, sweep
 from tests.conftest import Need, assert_nothing_left, wait_for
 from tests.worker.peer import SETTINGS, Peer, program
@@ -43,6 +47,19 @@ def straggler() -> Iterator:
     for process in made:
         process.kill()
         process.wait()
+
+
+def test_nothing_of_the_next_server_is_removed_with_a_run(home: Path) -> None:
+    for number in range(50):
+        run = make_run(home, STANDING)
+        for each in range(30):
+            (run / "containers" / str(each)).mkdir()
+        with ExitStack() as opened, ThreadPoolExecutor(1) as pool:
+            sweeping = pool.submit(sweep, home, PATIENCE)
+            Prepared(home, run, "sv-1", f"tk-{number}").open(opened)
+            sweeping.result()
+            assert (run / "token").read_text() == f"tk-{number}"
+        remove_run(run)
 
 
 def test_a_dead_servers_run_is_removed(home: Path) -> None:

@@ -215,7 +215,12 @@ class _Supervisor:
             return  # the last one removes the rest
         if os.path.isdir(ended := os.path.join(run, "ended")) and os.listdir(ended):
             return  # of these too
-        shutil.rmtree(run, ignore_errors=True)
+        gone = f"{run}.{os.getpid()}"
+        try:
+            os.rename(run, gone)  # at once: the next server may make it anew before all of it has gone
+        except OSError:
+            return
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _kill(pid: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -13,6 +14,14 @@ def remove_tree(directory: Path) -> None:
     except RecursionError:  # some thousand directories one in another: rm minds no depth
         command = ["/bin/rm", "-rf", "--one-file-system", "--", os.fspath(directory)]
         subprocess.run(command, check=False, capture_output=True)
+
+
+def remove_run(run: Path) -> None:
+    """Remove a run directory whose lock is ours: at once, since the next server may make it anew before all of it has gone."""
+    gone = run.with_name(f"{run.name}.{os.getpid()}")
+    with suppress(OSError):  # somebody else was faster
+        run.rename(gone)
+        remove_tree(gone)
 
 
 def _make_removable(function: object, path: str, info: object) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from greenroom.worker.bundle import remove_abandoned, remove_unused
 from greenroom.worker.cgroups import LeftGroups, Unavailable, group_name, home_mark, read_layout, runs_with_groups
 from greenroom.worker.processes import RUN, kill, marked_processes
-from greenroom.worker.removal import remove_tree
+from greenroom.worker.removal import remove_run
 
 LOGS = 500
 """Ended containers whose output is kept."""
@@ -89,7 +89,7 @@ class _Leftover:
     def _remove(self) -> bool:
         if self._groups is not None:
             self._groups.remove()
-        remove_tree(self._run)
+        remove_run(self._run)
         return True
 
 

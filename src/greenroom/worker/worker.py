@@ -27,7 +27,7 @@ from greenroom.worker.images.prune import prune
 from greenroom.worker.images.store import Layers
 from greenroom.worker.place import backstop
 from greenroom.worker.processes import kill
-from greenroom.worker.removal import remove_tree
+from greenroom.worker.removal import remove_run
 from greenroom.worker.runner import Runner
 from greenroom.worker.sandbox.base import Making, Sandboxes
 from greenroom.worker.sandbox.choose import choose
@@ -269,7 +269,7 @@ class Worker:
         if not self._ending or self._runners or self._closing or self.finished.done():
             return
         if self._abandoned:
-            remove_tree(self.run)
+            remove_run(self.run)
         self.sandboxes.close(handed_over=self._handed_over)
         self.files.close()
         self._connection.close()
