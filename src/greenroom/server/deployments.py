@@ -170,7 +170,7 @@ class Deployments:
         if self._server.firing is not None:
             self._server.firing.switch(before, app)
         if before is None:
-            self.ended(app)
+            self.unhold_alone(app)
             return
         before.replaced = True
         for call in list(self._server.lifecycle.calls.by_id.values()):
