@@ -550,3 +550,37 @@ def test_whatever_is_raised_is_the_inputs(cluster, output, where, kind):
     with app.run(), pytest.raises(kind, match="odd"):
         (Model().amethod if where == "amethod" else Model().method).remote()
     assert ("exit" in output.lines()) == (where != "enter")
+
+
+def test_one_that_dies_whenever_it_is_ready_is_started_again_each_second(held, tmp_path):
+    app = greenroom.App("t")
+    go = tmp_path / "go"
+
+    @app.cls(serialized=True, min_containers=1)
+    class Model:
+        @greenroom.enter()
+        def load(self):
+            def die():
+                while not go.exists():
+                    time.sleep(0.005)
+                os._exit(5)
+
+            threading.Thread(target=die, daemon=True).start()
+
+        @greenroom.method()
+        def get(self):
+            return 1
+
+    def reasons():
+        return [record["reason"] for record in held.ended()]
+
+    with app.run():
+        for number in (1, 2, 3):
+            held.wait_until(lambda: [record["state"] for record in held.containers()] == ["IDLE"])
+            go.touch()
+            held.wait_until(lambda number=number: reasons() == ["exit status 5"] * number)
+            assert held.containers() == []
+            go.unlink()
+            held.clock.advance(0.9)
+            assert held.containers() == []
+            held.clock.advance(0.1)

@@ -419,8 +419,7 @@ class Lifecycle:
             return
         if container.state is not S.EXITING:
             self.containers.change(container, E.FAULT if container.state is not S.PENDING else E.LOST, reason)
-        began_here = not container.returning and not container.was_ready
-        failed_start = began_here and not container.stop_reason and not container.inputs_done
+        in_vain = not (container.returning or container.stop_reason or container.inputs_done or container.running)
         if container.live:
             # One that was killed before any user code of it ran, since it was no longer wanted, has not failed.
             unwanted = bool(container.stop_reason) and reason == KILLED
@@ -429,7 +428,9 @@ class Lifecycle:
                 self.containers.change(container, E.RELEASED_AFTER_FAULT, reason)
             else:
                 self.containers.change(container, E.RELEASED, reason)
-        if failed_start and not container.start_told:
+        if in_vain and container.was_ready:  # it may do so each time
+            container.pool.note_failed_start(reason, container.placed_at)
+        elif in_vain and not container.start_told:
             self._crashed_in_start(container, reason, started)
         self._settle(container, reason)
 
