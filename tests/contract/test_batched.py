@@ -77,6 +77,22 @@ def test_what_has_waited_for_a_start_waits_no_longer(held):
         assert call.get(timeout=60) == (2, [1])
 
 
+def test_what_has_waited_for_a_batch_goes_on_waiting_in_the_next_version(held):
+    def deploy():
+        app = greenroom.App("batches")
+        doubling(app, min_containers=1, name="double")
+        app.deploy()
+        held.wait_until(lambda: states(held) == ["IDLE"])
+
+    deploy()
+    call = greenroom.Function.from_name("batches", "double").spawn(1)
+    held.clock.advance(0.6)
+    deploy()
+    assert queued(held) == 1
+    held.clock.advance(0.4)
+    assert call.get(timeout=60) == (2, [1])
+
+
 def test_every_way_to_call(cluster):
     app = greenroom.App("t")
 

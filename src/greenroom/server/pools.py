@@ -119,7 +119,7 @@ class Pool:
         """Another version's pool ends: what waits there waits here from now on."""
         for call in {item.call for item in old.queue}:
             call.pool = self
-        self.enqueue(old.take_queue())
+        self.put_back(old.take_queue())
 
     def drop_ended(self, count: int) -> None:
         """Up to ``count`` queued inputs have ended: forget them, once they are many. Until then they are passed over."""
