@@ -38,6 +38,7 @@ def test_both_spellings_are_named():
 
 
 SECRET = greenroom.Secret.from_dict({"A": "1"})
+MODEL = greenroom.Cls.from_name("shop", "Model")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,17 @@ SECRET = greenroom.Secret.from_dict({"A": "1"})
         (lambda: fields(memory=float("nan")), "memory=nan must be a number above 0"),
         (lambda: fields(cpu=float("inf")), "cpu=inf must be a number above 0"),
         (lambda: fields(max_containers=2**31), "max_containers=2147483648 must be less than"),
+        (lambda: fields(single_use_containers="no"), "single_use_containers='no' must be True or False"),
+        (lambda: fields(block_network=1), "block_network=1 must be True or False"),
+        (lambda: greenroom.concurrent(5), r"@concurrent\(5\) takes its arguments by name"),
+        (
+            lambda: MODEL.with_concurrency(max_inputs=2**31),
+            r"with_concurrency: max_inputs=2147483648 must be less than",
+        ),
+        (
+            lambda: MODEL.with_batching(max_batch_size=1, wait_ms=2**31),
+            "with_batching: wait_ms=2147483648 must be less",
+        ),
         (lambda: fields(routing_regio="x"), "did you mean routing_region=?"),
     ],
 )

@@ -34,7 +34,8 @@ def test_a_stored_secret_can_be_named():
     assert Secret.from_name("s", required_keys=["A"]).stored == StoredSecret("s", ["A"])
     with pytest.raises(greenroom.InvalidError, match="there is one namespace for now"):
         Secret.from_name("s", environment_name="staging")
-    for wrong in ("A", [1], [None]):
+    assert Secret.from_name("s", required_keys=(key for key in "AB")).stored == StoredSecret("s", ["A", "B"])
+    for wrong in ("A", [1], [None], None, 5):
         with pytest.raises(greenroom.InvalidError, match="required_keys= takes a list of names"):
             Secret.from_name("s", required_keys=wrong)
 

@@ -8,7 +8,7 @@ from greenroom.sdk.binding import encode_binding
 from greenroom.sdk.bridge import Blocking
 from greenroom.sdk.function import Function
 from greenroom.sdk.left_out import say_ignored
-from greenroom.sdk.options import read_options
+from greenroom.sdk.options import read_options, whole
 from greenroom.sdk.target import Target
 from greenroom.sdk.unbuilt import lacking, unbuilt
 from greenroom.wire.deploy_messages import deployed_id
@@ -81,8 +81,7 @@ class NamedCls:
         where = "Cls.with_concurrency"
         target = max_inputs if target_inputs is None else target_inputs
         for name, value in (("max_inputs", max_inputs), ("target_inputs", target)):
-            if type(value) is not int or value < 1:
-                raise InvalidError(f"{where}: {name}={value!r} must be a whole number of at least 1")
+            whole(where, name, value, 1)
         if target > max_inputs:
             raise InvalidError(f"{where}: target_inputs={target} is above max_inputs={max_inputs}")
         return self._with({"max_inputs": max_inputs, "target_inputs": target})
@@ -91,8 +90,7 @@ class NamedCls:
         """The same, of a class with a ``@batched`` method: at most so many inputs in a batch, whose first waits so long (ms)."""
         where = "Cls.with_batching"
         for name, value, least in (("max_batch_size", max_batch_size, 1), ("wait_ms", wait_ms, 0)):
-            if type(value) is not int or value < least:
-                raise InvalidError(f"{where}: {name}={value!r} must be a whole number of at least {least}")
+            whole(where, name, value, least)
         return self._with({"batch_size": max_batch_size, "batch_wait": wait_ms / 1000})
 
     def _with(self, changed: dict[str, Any]) -> "NamedCls":

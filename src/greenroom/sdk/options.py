@@ -113,7 +113,7 @@ def read_options(where: str, given: dict[str, Any]) -> Options:
     fields: dict[str, Any] = {}
     for name in ("min_containers", "max_containers", "buffer_containers"):
         if (value := options.pop(name, None)) is not None:
-            fields[name] = _whole(where, name, value, 1 if name == "max_containers" else 0)
+            fields[name] = whole(where, name, value, 1 if name == "max_containers" else 0)
     if fields.get("max_containers") and fields.get("min_containers", 0) > fields["max_containers"]:
         raise InvalidError(
             f"{where}: min_containers={fields['min_containers']} is above max_containers={fields['max_containers']}"
@@ -122,13 +122,13 @@ def read_options(where: str, given: dict[str, Any]) -> Options:
         if (value := options.pop(name, None)) is not None:
             fields[name] = _seconds(where, name, value)
     _resources(where, options, fields)
-    fields["block_network"] = bool(options.pop("block_network", False))
+    fields["block_network"] = _flag(where, options, "block_network")
     retries = options.pop("retries", None)
     if retries is not None:
         fields["retries"] = _retries(where, retries)
     if (concurrent := options.pop("allow_concurrent_inputs", None)) is not None:
-        fields["max_inputs"] = _whole(where, "allow_concurrent_inputs", concurrent, 1)
-    fields["single_use"] = bool(options.pop("single_use_containers", False)) | _one_input(where, options)
+        fields["max_inputs"] = whole(where, "allow_concurrent_inputs", concurrent, 1)
+    fields["single_use"] = _flag(where, options, "single_use_containers") | _one_input(where, options)
     secrets = read_secrets(where, options.pop("secrets", None))
     if (schedule := options.pop("schedule", None)) is not None:
         fields["schedule"] = _schedule(where, schedule)
@@ -217,16 +217,24 @@ def read_scaling(where: str, given: dict[str, Any]) -> dict[str, Any]:
         if value is not None:
             seconds = name == "scaledown_window"
             fields[name] = (
-                _seconds(where, name, value) if seconds else _whole(where, name, value, name == "max_containers")
+                _seconds(where, name, value) if seconds else whole(where, name, value, name == "max_containers")
             )
     return fields
 
 
-def _whole(where: str, name: str, value: Any, least: int) -> int:
+def whole(where: str, name: str, value: Any, least: int) -> int:
+    """``value``; raises ``InvalidError`` where it is no number of containers, of inputs or the like."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise InvalidError(f"{where}: {name}={value!r} must be a whole number of at least {int(least)}")
     if value >= MOST:
         raise InvalidError(f"{where}: {name}={value!r:.40} must be less than {MOST}")
+    return value
+
+
+def _flag(where: str, options: dict[str, Any], name: str) -> bool:
+    value = options.pop(name, False)
+    if not isinstance(value, bool):
+        raise InvalidError(f"{where}: {name}={value!r:.80} must be True or False")
     return value
 
 

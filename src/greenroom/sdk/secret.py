@@ -119,9 +119,10 @@ class Secret:
         where = "Secret.from_name"
         check_name(where, name)
         check_namespace(f"{where}({name!r})", environment_name)
-        if isinstance(required_keys, str) or not all(isinstance(key, str) for key in required_keys):
+        keys = list(required_keys) if isinstance(required_keys, Iterable) else [required_keys]
+        if isinstance(required_keys, str) or not all(isinstance(key, str) for key in keys):
             raise InvalidError(f"{where}({name!r}): required_keys= takes a list of names, not {required_keys!r:.80}")
-        return cls({}, StoredSecret(name, list(required_keys)))
+        return cls({}, StoredSecret(name, keys))
 
     lookup = from_name
 

@@ -145,6 +145,8 @@ def _mark(decorator: str, given: Any, **changes: Any) -> Any:
 
 
 def _no_parentheses(decorator: str, args: tuple[Any, ...]) -> None:
+    if args and not callable(args[0]):
+        raise InvalidError(f"@{decorator}({args[0]!r:.80}) takes its arguments by name")
     if args:
         what = f" on {args[0].__name__}" if callable(args[0]) and hasattr(args[0], "__name__") else ""
         raise InvalidError(f"@{decorator}{what} lacks its parentheses: write @{decorator}()")
