@@ -93,6 +93,19 @@ def test_what_has_waited_for_a_batch_goes_on_waiting_in_the_next_version(held):
     assert call.get(timeout=60) == (2, [1])
 
 
+def test_a_container_goes_whose_batch_did_not_come_about(held):
+    app = greenroom.App("t")
+    double = doubling(app, scaledown_window=0.5)
+    with app.run():
+        call = double.spawn(1)
+        held.wait_until(lambda: states(held) == ["IDLE"])
+        held.clock.advance(0.5)
+        assert states(held) == ["IDLE"], "it is needed"
+        call.cancel()
+        held.clock.advance(0.5)
+        held.wait_until(lambda: not states(held))
+
+
 def test_every_way_to_call(cluster):
     app = greenroom.App("t")
 

@@ -282,10 +282,8 @@ class Pool:
     def full_with(self, container: Container) -> int:
         """How many containers this pool may have, when it has them, ``container`` is one, and all are busy; else 0."""
         busy = sum(1 for c in self.containers if c.running)
-        full = (
-            self.function.spec.max_inputs == 1 and busy >= self._policy.max_containers and container in self.containers
-        )
-        return busy if full else 0
+        full = busy >= self._policy.max_containers and container in self.containers
+        return busy if full and self.function.spec.max_inputs == 1 else 0
 
     # ---- how many ----
 
@@ -414,8 +412,9 @@ class Pool:
                 self._lifecycle.stop(container, f"idle for {window:g} s")
                 idle.remove(container)
                 spare -= 1
-        if idle and spare > 0:
-            wait = max(0.01, idle[0].idle_since + window - now)
+        if idle and sum(c.coming for c in self.containers) > self.function.spec.min_containers:
+            # Where all are needed now: nobody tells when some of them no longer are.
+            wait = max(0.01, idle[0].idle_since + window - now) if spare > 0 else max(SCALE_INTERVAL, window)
             self._idle_timer = self._lifecycle.clock.call_later(wait, self._let_idle_go)
 
     def _review_soon(self) -> None:
