@@ -123,3 +123,30 @@ def test_one_that_fails_is_said_in_the_servers_log_and_shown_in_the_apps(held):
     ]
     printed = app_logs.file_of(held.on_server(lambda server: server.home), "clockwork")
     held.wait_until(lambda: printed.exists() and "ValueError: out of tea" in printed.read_text())
+
+
+@pytest.mark.parametrize("settings", ["process"], indirect=True)
+def test_a_version_that_ends_has_no_next_time(held, tmp_path):
+    def deploy():
+        app = ticking(tmp_path, greenroom.Period(seconds=30))
+
+        def wait(path):
+            import pathlib
+            import time
+
+            while not pathlib.Path(path).exists():
+                time.sleep(0.01)
+
+        app.function(serialized=True, name="wait")(wait)
+        app.deploy()
+
+    def records():
+        return {r["version"]: (r["state"], list(r["next"])) for r in held.on_server(lambda s: s.deployments.records())}
+
+    deploy()
+    call = greenroom.Function.from_name("clockwork", "wait").spawn(str(tmp_path / "go"))
+    held.wait_until(lambda: [record["state"] for record in held.containers()] == ["RUNNING"])
+    deploy()
+    held.wait_until(lambda: records() == {1: ("stopping", []), 2: ("deployed", ["tick"])})
+    (tmp_path / "go").touch()
+    call.get(timeout=30)

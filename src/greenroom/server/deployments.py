@@ -259,6 +259,9 @@ class Deployments:
 
         self._kept_by().read(lambda c: [row._asdict() for row in versions.history(c, name)], found)
 
+    def _serves(self, app: "App") -> bool:
+        return self.current.get(app.name) is app
+
     def records(self) -> list[dict[str, Any]]:
         """Of all apps, deployed or not, as ``greenroom app list --json`` prints them."""
         live = self._server.lifecycle.containers.live()
@@ -271,7 +274,7 @@ class Deployments:
                 "created_at": app.created_at,
                 "containers": sum(c.pool.function.app is app for c in live),
                 "functions": app_names(app),
-                "next": self._server.firing.next_of(app) if self._server.firing is not None and app.version else {},
+                "next": self._server.firing.next_of(app) if self._server.firing and self._serves(app) else {},
             }
             for app in self._server.apps.values()
         ]
