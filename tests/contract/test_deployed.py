@@ -586,6 +586,21 @@ def test_numbers_are_seen_and_changed_until_the_next_version(cluster):
     assert [f.spec.min_containers for f in cluster.on_server(lambda server: list(server.functions.values()))] == [0, 0]
 
 
+def test_the_backlog_is_what_waits(cluster, tmp_path):
+    shop(1).deploy()
+    wait, path = named("wait"), str(tmp_path / "x")
+    calls = [wait.spawn(path) for _ in range(6)]
+    cluster.wait_until((tmp_path / "x").exists)
+    calls[3].cancel()
+    assert wait.get_current_stats() == (4, 1)
+    many = wait.spawn_map([path] * 10_500)  # more than wait in memory
+    assert wait.get_current_stats() == (10_504, 1)
+    many.cancel()
+    cluster.wait_until(lambda: wait.get_current_stats() == (4, 1))
+    (tmp_path / "x.go").touch()
+    assert [call.get(timeout=30) for call in (*calls[:3], *calls[4:])] == [1] * 5
+
+
 def test_a_lower_most_holds_for_containers_that_are_never_idle_too(cluster, tmp_path):
     app = greenroom.App("shop")
 

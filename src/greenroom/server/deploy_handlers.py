@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.model.app_names import check_app_name
 from greenroom.model.errors import Error, ExecutionError, InvalidError, NotFoundError, ProtocolError
+from greenroom.model.input_state import InputState
 from greenroom.server.detached import detach
 from greenroom.server.messages import Handler
 from greenroom.server.pools import Function, Pool
@@ -187,10 +188,12 @@ class DeployHandlers:
             self._server.lifecycle.stop(container, f"max_containers={most} now")
 
     def _get_stats(self, message: d.GetStats, payloads: list[Payload]) -> None:
-        pools = self._function(message.function_id).pools.values()
-        self._done(
-            message.rid, backlog=sum(len(p.queue) for p in pools), containers=sum(len(p.containers) for p in pools)
-        )
+        function = self._function(message.function_id)
+        pools, calls = function.pools.values(), self._server.lifecycle.calls.by_id.values()
+        # In a queue are some that were cancelled, and not those for which there is no room in memory.
+        waiting = sum(item.state is InputState.QUEUED for pool in pools for item in pool.queue)
+        stored = sum(call.stored for call in calls if call.pool.function is function)
+        self._done(message.rid, backlog=waiting + stored, containers=sum(len(pool.containers) for pool in pools))
 
     def _lookup(self, message: d.Lookup, payloads: list[Payload]) -> None:
         function_id = d.deployed_id(message.app, message.function)
