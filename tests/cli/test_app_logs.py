@@ -38,8 +38,6 @@ def test_what_deployed_apps_print_is_kept_in_order_and_found_again(plain):
     assert (entry["function"], entry["text"], entry["container"][:3]) == ("say", "none\rone", "ta-")
     assert lines("--container", entry["container"]) == lines()
     assert lines("--container", "ta-none") == []
-    none = run("app", "logs", "nope")
-    assert (none.returncode, none.stderr) == (1, "Error: nothing that nope has printed is kept here\n")
     for wrong in (["--since", "x"], ["--grep", "("]):
         assert run("app", "logs", "talks", *wrong).returncode == 2
 
@@ -61,13 +59,18 @@ def test_a_line_that_was_cut_off_keeps_no_other_from_being_read(plain):
     wait_for(lambda: said() == ["one", "two"])
 
 
-def test_nobody_follows_an_app_that_there_is_not(plain):
+def test_an_app_that_there_is_not_is_told_from_one_that_is_silent(plain):
     assert run("deploy", str(write(plain.directory, TALKS, "talks.py"))).returncode == 0
-    done = run("app", "logs", "-f", "tokls")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "Error: nothing that tokls has printed is kept, and no app of that name is deployed; there are: talks\n"
-    )
+    for follow in ([], ["-f"]):
+        done = run("app", "logs", *follow, "tokls")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == (
+            "Error: nothing that tokls has printed is kept, and no app of that name is deployed; there are: talks\n"
+        )
+    silent = run("app", "logs", "talks")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
+    plain.end()
+    assert run("app", "logs", "talks").stderr == "Error: nothing that talks has printed is kept here\n"
 
 
 def test_what_a_deployed_app_prints_is_followed(plain):

@@ -168,7 +168,10 @@ def test_what_a_deployed_app_prints_is_followed_from_afar(machine, here, tmp_pat
         follower.send_signal(signal.SIGINT)
         follower.communicate(timeout=30)
     nothing = run("app", "logs", "nope")
-    assert (nothing.returncode, nothing.stderr) == (1, "Error: nothing that nope has printed is kept there\n")
+    assert (nothing.returncode, nothing.stderr) == (
+        1,
+        "Error: nothing that nope has printed is kept, and no app of that name is deployed; there are: shop\n",
+    )
 
 
 def test_what_was_said_last_leaves_before_the_program_ends(machine, here, tmp_path):

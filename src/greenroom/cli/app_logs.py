@@ -1,4 +1,4 @@
-"""``greenroom app logs``: what the containers of a deployed app have printed, and print."""
+"""``greenroom app logs``: what the containers of a deployed or detached app have printed, and print."""
 
 import contextlib
 import json
@@ -18,6 +18,7 @@ from greenroom.cli.servers import Answering, Conversation, chosen_far, the_one_t
 from greenroom.model.app_logs import read_on
 from greenroom.model.errors import NotFoundError
 from greenroom.model.settings import home_directory
+from greenroom.sdk.address import standing
 from greenroom.sdk.lines import final_state
 from greenroom.wire.deploy_messages import ListApps
 from greenroom.wire.far_messages import ReadAppLog
@@ -28,7 +29,7 @@ Read = Callable[[list[int]], tuple[bytes, list[int]]]
 """What follows a place, and the place after it: see :func:`greenroom.model.app_logs.read_on`."""
 
 
-@click.command(short_help="What the containers of a deployed app have printed.")
+@click.command(short_help="Print what an app's containers have printed.")
 @click.argument("name", metavar="APP")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what they print, until Ctrl-C.")
 @click.option("--since", metavar="AGE", default="", help="Only of the last 30s, 10m, 2h or 7d.")
@@ -38,8 +39,8 @@ Read = Callable[[list[int]], tuple[bytes, list[int]]]
 @click.option("--json", "as_json", is_flag=True, help="Lines of JSON, as they are kept.")
 @namespace_option
 def logs(name: str, follow: bool, since: str, grep: str, container: str, timestamps: bool, as_json: bool) -> None:
-    """Print what the containers of a deployed app have printed, in the order in
-    which it came; the latest 50 MB of an app are kept.
+    """Print what the containers of a deployed or detached app have printed, in
+    the order in which it came; the latest 50 MB of an app are kept.
 
     Exit status: 0; 1 nothing of that app is kept, nor does it run.
     """
@@ -51,8 +52,8 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
     far = chosen_far()
 
     def missing(error: NotFoundError) -> None:
-        if not follow:
-            raise click.ClickException(f"{error} {'here' if far is None else 'there'}")
+        if far is None and not follow and standing() is None:
+            raise click.ClickException(f"{error} here")
         _check_runs(far or the_one_that_stays(), name)
 
     with _reader(far, name) as read:
@@ -73,7 +74,7 @@ def logs(name: str, follow: bool, since: str, grep: str, container: str, timesta
 
 
 def _check_runs(server: Answering, name: str) -> None:
-    """Nobody waits for ever for what an app prints that there isn't."""
+    """Whether an app may still print something: nobody waits for ever for one that there isn't."""
     names = {record["name"] for record in server.ask(ListApps(1))["apps"]}
     if name not in names:
         raise click.ClickException(
