@@ -1,6 +1,7 @@
 """Keywords of ``@app.function``, ``@app.cls`` and of calls: both eras' names, what is refused, and how."""
 
 import asyncio
+import copy
 import functools
 import subprocess
 import sys
@@ -150,6 +151,13 @@ def test_a_call_without_an_app_shows_the_programs_frames_alone(tmp_path):
         assert result.returncode == 1
         assert result.stderr.count("  File ") == 1, result.stderr
         assert f'{program}", line 5' in result.stderr and said in result.stderr
+
+
+def test_a_method_by_name_is_asked_of_an_instance():
+    model = greenroom.Cls.from_name("shop", "Model")
+    with pytest.raises(greenroom.InvalidError, match=r"Model.predict needs an instance: write Model\(\).predict"):
+        _ = model.predict
+    assert not hasattr(model, "predict") and repr(copy.copy(model)) == repr(model)
 
 
 def test_what_is_asked_of_a_spawned_call_has_to_make_sense():

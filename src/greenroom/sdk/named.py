@@ -6,6 +6,7 @@ from greenroom.model import overrides
 from greenroom.model.errors import InvalidError
 from greenroom.sdk.binding import encode_binding
 from greenroom.sdk.bridge import Blocking
+from greenroom.sdk.cls import NeedsInstanceError
 from greenroom.sdk.function import Function
 from greenroom.sdk.left_out import say_ignored
 from greenroom.sdk.options import read_options, whole
@@ -47,6 +48,11 @@ class NamedCls:
     def __repr__(self) -> str:
         changed = f" with {overrides.write(self.options)}" if self.options else ""
         return f"Cls.from_name({self.app_name!r}, {self.name!r}){changed}"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise NeedsInstanceError(f"{self.name}.{name} needs an instance: write {self.name}().{name}")
 
     @property
     def function_id(self) -> str:
