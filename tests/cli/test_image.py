@@ -180,6 +180,12 @@ def test_programs_that_fail(home: Path, tmp_path: Path, command: list[str]) -> N
     done = greenroom(*command, str(file))
     shown = f"Traceback (most recent call last):\n  File \"{file}\", line 1, in <module>\n    raise ValueError('too early')\n"
     assert (done.returncode, done.stderr) == (1, f"{shown}ValueError: too early\n")
+    file.write_text("import greenroom\napp = greenroom.App()\n@app.function(cpus=1)\ndef f(): ...\n")
+    done = greenroom(*command, str(file))
+    assert (done.returncode, done.stderr.count("  File ")) == (1, 1), (
+        "an error of ours, too, says where the program made it"
+    )
+    assert f'File "{file}", line 3' in done.stderr and "knows no cpus=; did you mean cpu=?" in done.stderr
     file.write_text(
         "import greenroom\napp = greenroom.App('fails', image=greenroom.Image.host().run_commands('exit 3'))\n"
         "@app.function()\ndef f(): ...\n"

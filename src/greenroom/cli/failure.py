@@ -20,12 +20,9 @@ _RUNNERS = tuple(os.path.join(_STDLIB, name) + os.sep for name in ("asyncio", "i
 
 def show_failure(error: BaseException) -> None:
     """On stderr: a traceback, or for an error of ours that no line of the program has caused, one line."""
-    from greenroom.usercode.exceptions import hide_own_frames
-
-    hide_own_frames(error)
-    error.__traceback__ = _from_the_program_on(error.__traceback__)
+    has_lines = _keep_program_frames(error)
     ours = isinstance(error, Error | InputCancellation | NotImplementedError)
-    if ours and error.__traceback__ is None:
+    if ours and not has_lines:
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
         click.echo(f"greenroom: {error}{notes}", err=True)
     else:
@@ -34,8 +31,8 @@ def show_failure(error: BaseException) -> None:
 
 @contextmanager
 def program_failures(*ours: type[Error]) -> Iterator[None]:
-    """What a program raises is shown, and is status 1, as with ``run``; so are ``ours``. Other errors of ours go on: they are
-    misuse.
+    """What a program raises is shown, and is status 1, as with ``run``; so are ``ours``. Other errors of ours go on, unless a line
+    of the program has caused them: they are misuse.
     """
     try:
         yield
@@ -45,10 +42,21 @@ def program_failures(*ours: type[Error]) -> Iterator[None]:
         from greenroom.usercode.exceptions import is_remote
 
         interrupted = isinstance(error, KeyboardInterrupt | SystemExit) and not is_remote(error)
-        if interrupted or (isinstance(error, Error) and not isinstance(error, ours)):
+        if interrupted or (
+            isinstance(error, Error) and not isinstance(error, ours) and not _keep_program_frames(error)
+        ):
             raise
         show_failure(error)
         sys.exit(1)
+
+
+def _keep_program_frames(error: BaseException) -> bool:
+    """Leave the program's frames in an error's traceback; whether it has any."""
+    from greenroom.usercode.exceptions import hide_own_frames
+
+    hide_own_frames(error)
+    error.__traceback__ = _from_the_program_on(error.__traceback__)
+    return error.__traceback__ is not None
 
 
 def _from_the_program_on(tb: TracebackType | None) -> TracebackType | None:
