@@ -10,7 +10,7 @@ from greenroom.cli.misuse import Misuse
 from greenroom.cli.table import print_table
 from greenroom.model.errors import NotFoundError
 from greenroom.sdk import profiles
-from greenroom.sdk.address import LOCAL
+from greenroom.sdk.address import LOCAL, OWN
 from greenroom.sdk.profiles import Profile, Profiles
 from greenroom.wire.far import certificate_at, check_fingerprint, read_address
 
@@ -48,7 +48,7 @@ def list_(as_json: bool) -> None:
 def current() -> None:
     """Say which server is used: a profile's name, HOST:PORT, local or own."""
     said = os.environ.get("GREENROOM_SERVER", "")
-    if said and ":" not in said and said not in ("own", LOCAL):
+    if said and ":" not in said and said not in (OWN, LOCAL):
         profiles.find(said)
     click.echo(said or profiles.read().active or LOCAL)
 

@@ -28,11 +28,6 @@ class Answering(NamedTuple):
 
     address: Address
 
-    @property
-    def is_far(self) -> bool:
-        """Whether it is on another machine."""
-        return self.address.far is not None
-
     def ask(self, message: Any, timeout: float | None = TIMEOUT) -> dict[str, Any]:
         """The answer to a request; for several, :class:`Conversation` connects once.
 
