@@ -25,12 +25,19 @@ def test_there_is_one_at_the_most(plain):
 
 
 def test_without_one_it_is_said_what_to_do(home, tmp_path):
-    for arguments in (["deploy", str(write(tmp_path, PROGRAM))], ["app", "stop", "x"], ["app", "rollback", "x"]):
+    for arguments in (
+        ["deploy", str(write(tmp_path, PROGRAM))],
+        ["app", "stop", "x"],
+        ["app", "rollback", "x"],
+        ["call", "x", "f"],
+    ):
         done = run(*arguments)
         assert done.returncode == 2
         assert done.stderr.startswith("greenroom: no server stays here")
         assert "greenroom server" in done.stderr
-    assert run("app", "list").stdout == "no apps; `greenroom deploy` makes one that stays\n"
+    assert run("app", "list").stdout == (
+        "no apps run; those that are deployed are there once `greenroom server` runs\n"
+    )
 
 
 def test_a_store_of_a_newer_version_is_refused(home, tmp_path):

@@ -23,6 +23,7 @@ from greenroom.cli.servers import answering, the_one_that_stays
 from greenroom.cli.table import print_table
 from greenroom.cli.timeline import duration
 from greenroom.model.errors import ExecutionError, ImageBuildError
+from greenroom.sdk.address import chosen, standing
 from greenroom.wire.deploy_messages import ListApps, ListVersions, Rollback, StopDeployed
 
 
@@ -42,7 +43,10 @@ def list_(as_json: bool) -> None:
         click.echo(json.dumps(records, indent=2))
         return
     if not records:
-        click.echo("no apps; `greenroom deploy` makes one that stays")
+        if chosen() or standing():
+            click.echo("no apps; `greenroom deploy` makes one that stays")
+        else:
+            click.echo("no apps run; those that are deployed are there once `greenroom server` runs")
         return
     rows = [("APP", "STATE", "VERSION", "CONTAINERS", "SINCE", "NEXT", "ID")]
     for record in records:
