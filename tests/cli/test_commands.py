@@ -160,6 +160,8 @@ def test_doctor_without_the_tools(home, tmp_path):
     assert result.returncode == 0, result.stdout
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("– overlayfs")]
     assert line.endswith("→  apt-get install util-linux")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("– image tools")]
+    assert "no skopeo," in line and "uv" not in line, "it is beside the interpreter, where builds look for it too"
 
 
 NAMED = """

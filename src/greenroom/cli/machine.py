@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -319,7 +320,10 @@ def seccomp() -> Finding:
 def image_tools() -> Finding:
     """What makes images."""
     names = ("uv", "skopeo", "umoci", "mmdebstrap", "buildah")
-    missing = [name for name in names if shutil.which(name) is None]
+    path = (
+        f"{sysconfig.get_path('scripts')}:{os.environ.get('PATH', os.defpath)}"  # uv may be in this environment alone
+    )
+    missing = [name for name in names if shutil.which(name, path=path) is None]
     if not missing:
         return Finding("image tools", True, ", ".join(names))
     packaged = [name for name in missing if name != "uv"]
