@@ -9,6 +9,7 @@ def test_calls_from_the_command_line(plain):
     assert run("call", "shop", "which", "--json", "[3]").stdout == "[1, 3]\n"
     assert run("call", "shop", "which", "--json", '{"x": "é"}').stdout == '[1, "é"]\n'
     assert run("call", "shop", "Model.get").stdout == "1\n"
+    assert run("call", "shop", "which", "--json", "[NaN]").stdout == "(1, nan)\n"  # which no JSON has
     call = run("call", "shop", "which", "--json", "[5]", "--spawn").stdout.strip()
     assert python(f"print(greenroom.FunctionCall.from_id({call!r}).get())") == "(1, 5)\n"
     for arguments, says in (
@@ -54,6 +55,12 @@ FAILS = """
     @app.function()
     def huge():
         return 10 ** 5000
+
+    class Own: ...
+
+    @app.function()
+    def own():
+        return Own()
 """
 
 
@@ -68,6 +75,7 @@ def test_calls_from_the_command_line_that_fail(plain):
         ("leaves", "SystemExit: 7"),
         ("dies", "the container of dies died: exit status 3"),
         ("slow", "slow ran past its timeout of 0.5 s"),
+        ("own", "a value arrived that needs the module 'fails', which can't be imported here"),
     ):
         failed = run("call", "fails", function)
         assert failed.returncode == 1, failed

@@ -9,7 +9,7 @@ import click
 from greenroom.cli.failure import program_failures
 from greenroom.cli.namespace import namespace_option
 from greenroom.cli.servers import the_one_that_stays
-from greenroom.model.errors import ExecutionError, FunctionTimeoutError, RemoteError
+from greenroom.model.errors import DeserializationError, ExecutionError, FunctionTimeoutError, RemoteError
 from greenroom.sdk.cls import Cls
 from greenroom.sdk.function import Function
 from greenroom.usercode.context import inside
@@ -50,7 +50,7 @@ def call(app: str, function: str, arguments: str, constructor: str, spawn: bool)
         raise click.UsageError(f"--with is for a class's method, and {function} names a function: write CLASS.METHOD")
     if inside() is None:
         the_one_that_stays()  # else it is told as to a program, which might run the app itself
-    with program_failures(ExecutionError, FunctionTimeoutError, RemoteError):
+    with program_failures(ExecutionError, FunctionTimeoutError, RemoteError, DeserializationError):
         result = target.spawn(*args, **kwargs).object_id if spawn else target.remote(*args, **kwargs)
     if spawn:
         click.echo(result)
