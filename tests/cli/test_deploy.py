@@ -27,9 +27,11 @@ def test_versions_come_go_and_come_back(stays, home):
     assert stays.call() == "(1, 7) 1"
     history = json.loads(run("app", "history", "shop", "--json").stdout)
     assert [(row["number"], row["state"]) for row in history] == [(3, "CURRENT"), (2, "REPLACED"), (1, "REPLACED")]
-    gone = run("app", "rollback", "shop", "9")
-    assert (gone.returncode, gone.stderr) == (
-        2, "greenroom: shop has no version 9 to go back to; there are: 3, 2, 1\n")  # fmt: skip
+    for version in ("9", "v9"):
+        gone = run("app", "rollback", "shop", version)
+        assert (gone.returncode, gone.stderr) == (
+            2, "greenroom: shop has no version 9 to go back to; there are: 3, 2, 1\n")  # fmt: skip
+    assert "Invalid value for '[VERSION]'" in run("app", "rollback", "shop", "last").stderr
     assert run("app", "rollback", "shpo").stderr == "greenroom: no version of shpo is kept\n"
     assert run("app", "stop", "shop").stdout == "✓ shop has ended\n"
     assert sorted(stays.left()) == ["1", "1", "2"]

@@ -27,6 +27,13 @@ from greenroom.sdk.address import chosen, standing
 from greenroom.wire.deploy_messages import ListApps, ListVersions, Rollback, StopDeployed
 
 
+class _Version(click.IntRange):
+    """A number, or as Modal has it: ``v3``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(value.removeprefix("v"), param, ctx)
+
+
 @click.group()
 def app() -> None:
     """Apps: which are deployed, which run, which versions there were."""
@@ -82,7 +89,7 @@ app.add_command(logs)
 
 @app.command(short_help="Deploy an earlier version again.")
 @click.argument("name", metavar="APP")
-@click.argument("version", metavar="[VERSION]", type=click.IntRange(1), default=None, required=False)
+@click.argument("version", metavar="[VERSION]", type=_Version(1), default=None, required=False)
 @namespace_option
 def rollback(name: str, version: int | None) -> None:
     """Deploy an earlier version of an app again, as it was; without VERSION the one before.
