@@ -1,6 +1,7 @@
 """Containers, and callers that wait, outlive a killed server: the next one has them, and nothing that runs is run again."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -59,6 +60,10 @@ PROGRAM = """
                 time.sleep(0.01)
             note("passed", name)
             return name, helper.remote("help"), helper.spawn("help").get()
+
+        @greenroom.method()
+        def large(self, name):
+            return self.wait_for.local(name)[0] * 100_000
 
         @greenroom.method()
         def quick(self, x):
@@ -339,6 +344,47 @@ def test_one_that_is_let_go_while_it_is_busy_goes_on_to_its_end(stays, tmp_path)
         if name != stay[draining]:
             assert calls[name].output() == name
     assert len(lines(tmp_path / "ran")) == 5
+
+
+def test_what_runs_in_a_version_that_is_replaced_may_call_its_app(stays, tmp_path):
+    (tmp_path / "help").touch()
+    passing = Caller("print(Worker().passes_on.spawn('a').object_id)").output()
+    wait_for(lambda: lines(tmp_path / "ran") == ["a"], what="it runs")
+    deployed = run("deploy", str(tmp_path / "program.py"))
+    assert deployed.returncode == 0, deployed.stderr
+    (tmp_path / "a").touch()
+    get = f"print(greenroom.FunctionCall.from_id({passing!r}).get(timeout=60))"
+    assert Caller(get).output() == "('a', 'help', 'help')"
+    assert lines(tmp_path / "ran") == ["a", "help", "help"]
+
+
+def test_one_that_has_not_come_back_when_another_version_is_deployed_goes_on_too(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("GREENROOM_RECONNECT_WINDOW", "60")
+    stays = Stays(home, tmp_path, "process")
+    file = write(tmp_path, PROGRAM.replace("MARKS", str(tmp_path)), "program.py")
+    assert run("deploy", str(file)).returncode == 0
+    remote = Caller("print(Worker().large.remote('a') == 'a' * 100_000)")
+    spawned = Caller("print(Worker().large.spawn('b').object_id)").output()
+    wait_for(lambda: sorted(lines(tmp_path / "ran")) == ["a", "b"], what="both run")
+    containers = [int(pid) for pid in lines(tmp_path / "entered")]
+    for pid in containers:
+        os.kill(pid, signal.SIGSTOP)
+    kill(stays)
+    stays.start()
+    deployed = run("deploy", str(file))
+    for pid in containers:
+        os.kill(pid, signal.SIGCONT)
+    assert deployed.returncode == 0, deployed.stderr
+    for name in "ab":
+        (tmp_path / name).touch()
+    assert remote.output() == "True"
+    assert (
+        Caller(f"print(greenroom.FunctionCall.from_id({spawned!r}).get(timeout=60) == 'b' * 100_000)").output()
+        == "True"
+    )
+    assert sorted(lines(tmp_path / "ran")) == ["a", "b"]
+    wait_for(lambda: set(map(str, containers)) <= set(lines(tmp_path / "left")), what="its containers end")
+    assert stays.end() == 0
 
 
 def test_somebody_removes_the_directory_of_a_server_that_was_killed(stays, home, tmp_path):

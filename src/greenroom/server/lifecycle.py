@@ -297,8 +297,9 @@ class Lifecycle:
         """Stop a container in order. Its inputs finish; or are cancelled, with at most ``cancel_grace`` to do so."""
         if not container.live:
             return
-        if not container.stop_reason:
-            container.stop_reason = reason
+        container.stop_reason = container.stop_reason or reason
+        if container.returning and not cancel:
+            return  # it has more to do, of which it says what, and is told then
         before = container.state
         if before is S.DRAINING and cancel:
             self._cancel_inputs(container, "requeue" if requeue else "cancel")

@@ -291,8 +291,11 @@ class Returns:
         self._claim(container, message)
         container.outlives = True
         container.data.send(Resume())
-        app = container.pool.function.app
-        stopping = f"another version of {app.name} was deployed" if app.replaced else TOLD if message.stopping else ""
+        app, stopping = container.pool.function.app, container.stop_reason
+        if not stopping:
+            stopping = (
+                f"another version of {app.name} was deployed" if app.replaced else TOLD if message.stopping else ""
+            )
         self._server.lifecycle.came_back(container, stopping)
         self._settled(container)
 
