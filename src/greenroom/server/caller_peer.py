@@ -15,7 +15,7 @@ from greenroom.server.containers import Container
 from greenroom.server.messages import Handler, only_payload
 from greenroom.server.pools import Function, Pool
 from greenroom.wire import messages as m
-from greenroom.wire.deploy_messages import DEPLOYED
+from greenroom.wire.deploy_messages import DEPLOYED, deployed_id
 from greenroom.wire.loop_connection import LoopConnection
 from greenroom.wire.payload import INLINE_ONLY, Payload
 from greenroom.wire.returning_messages import WasKept
@@ -142,6 +142,10 @@ class CallerPeer:
             function = own.functions.get(f"{own.id}/{name}") if first == own.first_id else None
         if function is None or self._only_app not in (None, function.app):
             return None
+        if function.app.replaced:  # what its version still runs calls the next one, as does what waited in its queues
+            successor = self._server.deployments.function(deployed_id(function.app.name, function.spec.name))
+            if successor is not None and not successor.app.held:
+                return successor
         return function
 
     def _no_function(self, function_id: str) -> str:
