@@ -38,7 +38,7 @@ PROGRAM = """
         return name
 
 
-    @app.cls(max_containers=2, scaledown_window=60)
+    @app.cls(max_containers=2, scaledown_window=60, env={"GIVEN": "a value, which is kept sealed"})
     class Worker:
         @greenroom.enter()
         def start(self):
@@ -356,6 +356,18 @@ def test_what_runs_in_a_version_that_is_replaced_may_call_its_app(stays, tmp_pat
     get = f"print(greenroom.FunctionCall.from_id({passing!r}).get(timeout=60))"
     assert Caller(get).output() == "('a', 'help', 'help')"
     assert lines(tmp_path / "ran") == ["a", "help", "help"]
+
+
+def test_what_runs_in_a_version_that_was_replaced_goes_on_under_the_next_server(stays, tmp_path):
+    spawned = Caller("print(Worker().large.spawn('a').object_id)").output()
+    wait_for(lambda: lines(tmp_path / "ran") == ["a"], what="it runs")
+    deployed = run("deploy", str(tmp_path / "program.py"))
+    assert deployed.returncode == 0, deployed.stderr
+    kill(stays)
+    stays.start()
+    (tmp_path / "a").touch()
+    assert Caller(f"print(len(greenroom.FunctionCall.from_id({spawned!r}).get(timeout=60)))").output() == "100000"
+    assert lines(tmp_path / "ran") == ["a"]
 
 
 def test_one_that_has_not_come_back_when_another_version_is_deployed_goes_on_too(home, tmp_path, monkeypatch):

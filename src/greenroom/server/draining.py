@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from greenroom.model.spec import FunctionSpec
 from greenroom.server.pools import Function, Pool
+from greenroom.server.versions import kept_spec
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def drain(server: "Server", then: Callable[[], None]) -> None:
         return
 
     def found(done: "Future[list[_Replaced]]") -> None:
-        for version in done.result() if done.exception() is None else ():
+        if (error := done.exception()) is not None:
+            server.log(f"what runs in versions that were being replaced is lost to this server: {error}")
+        for version in done.result() if error is None else ():
             _have_again(server, version)
         for current in server.deployments.current.values():
             server.deployments.unhold_alone(current)
@@ -48,7 +51,7 @@ def _replaced(connection: "Connection", app_ids: list[str]) -> list[_Replaced]:
     return [
         _Replaced(
             row,
-            [(FunctionSpec.from_json(f.spec), f.definition) for f in versions.functions_of(connection, row.app_id)],
+            [(kept_spec(f.spec, scaled=True)[0], f.definition) for f in versions.functions_of(connection, row.app_id)],
         )
         for row in rows
     ]

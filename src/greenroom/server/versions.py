@@ -94,6 +94,15 @@ def kept(connection: "Connection", app: str, number: int) -> Kept:
     return _whole(connection, found)
 
 
+def kept_spec(fields: dict[str, Any], *, scaled: bool) -> tuple[FunctionSpec, str]:
+    """A function's spec, as it is kept, without its values, and these, sealed; ``scaled``: as its autoscaler was told since."""
+    from greenroom.server.store.versions import SCALING
+
+    bare = dict(fields)
+    sealed, scaling = str(bare.pop(sealing.SEALED, "")), bare.pop(SCALING, {})
+    return FunctionSpec.from_json(bare | scaling if scaled else bare), sealed
+
+
 def fill(
     server: "Server", app: "App", kept: Kept, then: Callable[[Error | None], None], *, whole: bool = False
 ) -> None:
@@ -133,18 +142,12 @@ def fill(
         made("", None)
 
     def work() -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[tuple[FunctionSpec, str]]]:
-        from greenroom.server.store.versions import SCALING
-
         specs = []
         for row in kept.functions:
-            fields = dict(row.spec)
-            sealed = str(fields.pop(sealing.SEALED, ""))
-            scaling = fields.pop(SCALING, {})
-            if kept.row.app_id == app.id:  # what is rolled back to is as it was deployed
-                fields |= scaling
-            specs.append((FunctionSpec.from_json(fields), sealed))
-            if fields["bundle"]:
-                server.bundles.has(fields["bundle"])  # it counts as used
+            # What is rolled back to is as it was deployed.
+            specs.append(kept_spec(row.spec, scaled=kept.row.app_id == app.id))
+            if row.spec["bundle"]:
+                server.bundles.has(row.spec["bundle"])  # it counts as used
         asked = [sealing.unseal_image(server.secrets.vault, image.spec) for image in kept.images]
         return [(spec, server.secrets.fill(spec)) for spec in asked], specs
 
