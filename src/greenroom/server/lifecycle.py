@@ -424,11 +424,8 @@ class Lifecycle:
         if container.live:
             # One that was killed before any user code of it ran, since it was no longer wanted, has not failed.
             unwanted = bool(container.stop_reason) and reason == KILLED
-            if container.fault or (reason and not unwanted):
-                container.fault = container.fault or reason
-                self.containers.change(container, E.RELEASED_AFTER_FAULT, reason)
-            else:
-                self.containers.change(container, E.RELEASED, reason)
+            container.fault = container.fault or ("" if unwanted else reason)
+            self.containers.change(container, E.RELEASED_AFTER_FAULT if container.fault else E.RELEASED, reason)
         if in_vain and container.was_ready:  # it may do so each time
             container.pool.note_failed_start(reason, container.placed_at)
         elif in_vain and not container.start_told:
