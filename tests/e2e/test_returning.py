@@ -204,6 +204,9 @@ def test_what_is_called_while_a_server_ends_in_order_is_for_the_next(stays, tmp_
     (tmp_path / "while").touch()
     calls = ("helper.remote('help')", "helper.spawn('help').get()", "list(helper.map(['help'] * 3))")
     programs = [Caller(f"print({call})") for call in calls]
+    refused = Caller("try: helper.spawn_map(['help'])\nexcept greenroom.NotFoundError as error: print(error)")
+    assert refused.output() == "this server is shutting down"
+    assert stays.process.poll() is None, "it is told at once: its inputs come but once"
     assert stays.process.wait(60) == 0
     (tmp_path / "help").touch()
     stays.start()

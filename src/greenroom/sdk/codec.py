@@ -108,6 +108,7 @@ def _bytes(payload: Payload) -> bytes:
 
 def lost() -> ConnectionError:
     """Said where the server went away in the middle of a call."""
-    return ConnectionError(
-        "the Greenroom server went away during the call; its containers run their exit hooks and end"
-    )
+    from greenroom.sdk.resuming import server_returns
+
+    left = "" if server_returns() else "; its containers run their exit hooks and end"
+    return ConnectionError(f"the Greenroom server went away during the call{left}")

@@ -224,7 +224,7 @@ class CallerPeer:
             raise ProtocolError(f"a call whose id has {len(message.call_id)} characters")
         if message.call_id in calls.by_id:
             raise ProtocolError(f"the call {message.call_id} exists already")
-        if self._is_for_the_next(message.function_id, shape):
+        if self._is_for_the_next(message, shape):
             self._unanswered.add(message.call_id)
             return None
         refusal, pool = self._pool_for(message, shape)
@@ -245,15 +245,17 @@ class CallerPeer:
             pool.function.app.say_once(text)
         return call
 
-    def _is_for_the_next(self, function_id: str, shape: str) -> bool:
+    def _is_for_the_next(self, message: m.Call | Spawn, shape: str) -> bool:
         """Whether the server is ending, and the call is one that its caller says again to the next server once this one has gone:
         until then he waits. What waits in a container of ours ends with that, and runs again there if it is kept."""
         if self._server.ending is None or self._server.store is None or shape == "generator":
             return False
         if self._only_app is not None:
             return self._only_app.outlives_program
-        function = self._server.functions.get(function_id)
-        return function_id.startswith(DEPLOYED) or (function is not None and function.app.kept)
+        if shape == "spawn" and not isinstance(message, Spawn):
+            return False  # a program's inputs come as it makes them, and only once
+        function = self._server.functions.get(message.function_id)
+        return message.function_id.startswith(DEPLOYED) or (function is not None and function.app.kept)
 
     def _say_again(self, call: Call, ended: int) -> None:
         """Its caller had it on its way to the server before this one, and has had so many of its outputs."""
