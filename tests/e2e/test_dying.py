@@ -360,3 +360,54 @@ def test_one_of_a_version_that_is_replaced_dies_with_its_server(world):
     assert remote.output().startswith("crashed: ")
     assert world.ran() == ["a"]
     assert pids_of(world.home, "server")
+
+
+CANCELLED = """
+try:
+    print(CALL)
+except greenroom.InputCancellation as error:
+    print(error)
+"""
+COLLECT = CANCELLED.replace("CALL", 'greenroom.FunctionCall.from_id("ID").get(timeout=60)')
+
+
+def deploy_without(world: World, *functions: str) -> None:
+    text = PROGRAM.replace("MARKS", str(world.directory))
+    for function in functions:
+        text = text.replace(f"def {function}(", f"def other_{function}(")
+    assert run("deploy", str(write(world.directory, text, "program.py"))).returncode == 0
+
+
+def test_what_the_version_after_lacks_finishes_under_the_next_server(world):
+    remote, beside = world.call("once", "a"), world.call("beside", "b")
+    world.runs("a", "b")
+    spawned, waits = world.spawn("beside", "c"), world.spawn("once", "d")
+    world.runs("a", "b", "c")
+    deploy_without(world, "once", "beside")
+    for _ in range(2):
+        kill(world.stays)
+        world.stays.start()
+    assert Caller(COLLECT.replace("ID", waits)).output() == "the call was cancelled: version 2 was deployed"
+    for name in "abc":
+        world.let(name)
+    assert remote.output() == "a"
+    assert beside.output() == "b"
+    assert Caller(COLLECT.replace("ID", spawned)).output() == "c"
+    assert sorted(world.ran()) == ["a", "b", "c"]
+    states = lambda: [record["state"] for record in json.loads(run("app", "list", "--json").stdout)]  # noqa: E731
+    wait_for(lambda: states() == ["deployed"], what="the version before has ended")
+
+
+def test_what_the_version_after_lacks_is_not_tried_again_when_its_container_dies(world):
+    remote = Caller(CANCELLED.replace("CALL", 'greenroom.Function.from_name("dying", "twice").remote("a")'))
+    world.runs("a")
+    spawned = world.spawn("twice", "b")
+    deploy_without(world, "twice")
+    (draining,) = [record["pid"] for record in json.loads(run("container", "list", "--json").stdout)]
+    kill(world.stays)
+    os.kill(draining, signal.SIGKILL)
+    world.stays.start()
+    for said in remote.output(), Caller(COLLECT.replace("ID", spawned)).output():
+        assert said == "the call was cancelled: version 2 was deployed"
+    assert world.ran() == ["a"]
+    assert [record["state"] for record in json.loads(run("app", "list", "--json").stdout)] == ["deployed"]

@@ -37,8 +37,8 @@ class Keeper(Protocol):
     def over(self, call: "Call") -> None:
         """All of them have."""
 
-    def cancelled(self, call: "Call") -> None:
-        """It was."""
+    def cancelled(self, call: "Call", *, first: bool, running: bool) -> None:
+        """It was; ``first``: for the first time; ``running``: what runs of it too."""
 
 
 class Before(Protocol):

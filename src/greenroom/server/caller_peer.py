@@ -12,10 +12,11 @@ from greenroom.model.errors import Error, InvalidError, NotFoundError, ProtocolE
 from greenroom.server.allowance import MOST_CALL_ID, MOST_COLLECTORS
 from greenroom.server.call import Call
 from greenroom.server.containers import Container
+from greenroom.server.draining import pool_left, why_over
 from greenroom.server.messages import Handler, only_payload
 from greenroom.server.pools import Function, Pool
 from greenroom.wire import messages as m
-from greenroom.wire.deploy_messages import DEPLOYED, deployed_id
+from greenroom.wire.deploy_messages import DEPLOYED, deployed_id, names_of
 from greenroom.wire.loop_connection import LoopConnection
 from greenroom.wire.payload import INLINE_ONLY, Payload
 from greenroom.wire.returning_messages import WasKept
@@ -228,6 +229,9 @@ class CallerPeer:
             self._unanswered.add(message.call_id)
             return None
         refusal, pool = self._pool_for(message, shape)
+        left = self._left(message) if pool is None and message.again >= 0 else None
+        if left is not None:
+            refusal, pool = "", left
         allowance = self._allowance
         if allowance is not None and (over := allowance.no_call(shape) or allowance.no_payloads(payloads)):
             refusal, pool = f"InvalidError: {over}", None
@@ -239,6 +243,8 @@ class CallerPeer:
         call.refusal, call.caller = refusal, self._only_app
         if message.again >= 0:
             self._say_again(call, message.again)
+        if left is not None and calls.held is None:  # what runs of it goes on, and nothing else of it will
+            calls.cancel(call, why_over(self._server, left), running=False)
         if self._inside is not None and owner is not None and (limit := pool.full_with(self._inside)):
             name = pool.function.spec.name
             text = f"{name} calls itself while every container that max_containers={limit} allows is busy: it waits for one"
@@ -256,6 +262,15 @@ class CallerPeer:
             return False  # a program's inputs come as it makes them, and only once
         function = self._server.functions.get(message.function_id)
         return message.function_id.startswith(DEPLOYED) or (function is not None and function.app.kept)
+
+    def _left(self, message: m.Call | Spawn) -> Pool | None:
+        """Where a call runs, or ran, that the server before this one had, of a function that nobody can call any more."""
+        orphan = self._server.returns.orphans.get(message.call_id) if self._server.returns is not None else None
+        if orphan is not None and orphan.call.pool.function.app.replaced:
+            function = orphan.call.pool.function
+            if names_of(message.function_id) == (function.app.name, function.spec.name):
+                return orphan.call.pool
+        return pool_left(self._server, message.function_id, message.binding, message.method)
 
     def _say_again(self, call: Call, ended: int) -> None:
         """Its caller had it on its way to the server before this one, and has had so many of its outputs."""

@@ -307,8 +307,8 @@ class Calls:
         ``reason``: told the caller. ``running``: False lets those that run go on, until this is called once more.
         """
         first, call.cancelled = not call.cancelled, call.cancelled or reason
-        if first and call.keeper is not None:
-            call.keeper.cancelled(call)
+        if (first or running) and call.keeper is not None:
+            call.keeper.cancelled(call, first=first, running=running)
         ended = 0
         for item in list(call.inputs.values()):
             if item.state is S.QUEUED and first:

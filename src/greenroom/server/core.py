@@ -273,7 +273,7 @@ class Server:
 
     def maybe_stopped(self, app: App) -> None:
         """Forget an app that is to stop, once no container of it is left."""
-        if app.stopping is None or app.id not in self.apps or self.containers_of(app):
+        if app.stopping is None or app.id not in self.apps or self.containers_of(app) or self.deployments.awaits(app):
             return
         del self.apps[app.id]
         if app.drained is not None:

@@ -237,6 +237,10 @@ class Deployments:
         there = (other for other in self._server.apps.values() if other is not app and other.name == app.name)
         return [other for other in there if other.version and other.stopping is not None]
 
+    def awaits(self, app: "App") -> bool:
+        """Whether calls of a version that was replaced wait for containers that may come back, though it has none any more."""
+        return app.replaced and self._server.lifecycle.calls.held is not None and self._server.ending is None
+
     def ended(self, app: "App") -> None:
         """Nothing is left of it, or of what was before it: a version that waits for all those before it may go on."""
         if (current := self.current.get(app.name)) is not None:

@@ -1,4 +1,8 @@
-"""Versions that were being replaced when the last server died: their containers finish what they have begun under this one."""
+"""Versions that were being replaced when the last server died: their containers finish what they have begun under this one.
+
+So do calls of what the version that answers now lacks: what of them no container has that came back is cancelled, as it was when
+that version took over.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from greenroom.model.spec import FunctionSpec
 from greenroom.server.pools import Function, Pool
 from greenroom.server.versions import kept_spec
+from greenroom.wire.deploy_messages import names_of
 from greenroom.wire.payload import Payload
 
 if TYPE_CHECKING:
@@ -77,3 +82,27 @@ def _have_again(server: "Server", version: _Replaced) -> None:
         for pool in function.pools.values():
             pool.close()
     server.maybe_stopped(app)
+
+
+def pool_left(server: "Server", function_id: str, binding: str, method: str) -> Pool | None:
+    """Where what runs of a call may be, of a function that the version that answers lacks: the latest that is left and has it."""
+    name, function = names_of(function_id)
+    for app in sorted(server.apps.values(), key=lambda app: -app.version):
+        found = app.functions.get(f"{app.id}/{function}") if app.replaced and app.name == name else None
+        if found is not None and found.spec.method(method) is not None and (pool := found.pool(binding)) is not None:
+            return pool
+    return None
+
+
+def heard(server: "Server") -> None:
+    """All containers have said what they run, or have ended: nothing else of those versions' calls ever will."""
+    for call in list(server.lifecycle.calls.by_id.values()):
+        if call.pool.function.app.replaced:
+            server.lifecycle.calls.cancel(call, why_over(server, call.pool), running=False)
+
+
+def why_over(server: "Server", pool: Pool) -> str:
+    """Why nothing more is begun there."""
+    current = server.deployments.current.get(pool.function.app.name)
+    what = f"version {current.version}" if current is not None else "another version"
+    return f"the call was cancelled: {what} was deployed"

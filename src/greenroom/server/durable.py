@@ -262,10 +262,12 @@ class Durable:
 
         self._keeping.put(self._many.Finished(call.id, self._server.lifecycle.clock.wall()), kept)
 
-    def cancelled(self, call: Call) -> None:
-        """It was."""
-        self._write(call, lambda c: self._rows.cancel(c, call.id, call.cancelled))
-        self._end_stored(call)
+    def cancelled(self, call: Call, *, first: bool, running: bool) -> None:
+        """See :class:`greenroom.server.call.Keeper`. What may run to its end may do so under the next server too."""
+        if running:
+            self._write(call, lambda c: self._rows.cancel(c, call.id, call.cancelled))
+        if first:
+            self._end_stored(call)
 
     def say_cancelled(self, call: Call, peer: Receiver, rid: int) -> None:
         """Answer whoever cancelled it, once the next server would know."""

@@ -25,6 +25,7 @@ from greenroom.model.container_state import ContainerState
 from greenroom.model.errors import ProtocolError
 from greenroom.server.allowance import MOST_CALL_ID
 from greenroom.server.call import Call, Input
+from greenroom.server.draining import heard
 from greenroom.server.pools import Pool
 from greenroom.server.variants import function_of
 from greenroom.wire.payload import Payload, in_memory
@@ -359,7 +360,10 @@ class Returns:
         if not self._ready or self._missing or self._server.lifecycle.calls.held is None:
             return
         self._by_hash.clear()
+        heard(self._server)
         self._server.lifecycle.calls.release()
+        for app in [app for app in self._server.apps.values() if app.replaced]:
+            self._server.maybe_stopped(app)
         self._server.loop.call_later(self.window + LATE, self._forget_orphans)
 
     def _forget_orphans(self) -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from greenroom.server.detached import function_kept, why_none
+from greenroom.server.draining import pool_left
 from greenroom.server.pools import Pool
 from greenroom.wire.payload import Payload
 
@@ -75,10 +76,12 @@ class Unfinished:
         pool = function.pool(row.binding) if function is not None else None
         if function is not None and pool is None and row.binding:
             pool = function.pools[row.binding] = Pool(function, left.binding, self._server.lifecycle)
+        if pool is None or pool.function.spec.method(row.method) is None:
+            pool = pool_left(self._server, row.function_id, row.binding, row.method)
         reason = row.cancelled
         if row.inputs is None:
             reason = CUT
-        elif pool is None or function is None or function.spec.method(row.method) is None:
+        elif pool is None:
             reason = reason or f"the call was cancelled: {why_none(self._server, row.function_id)}"
         if reason or pool is None or row.inputs is None:
             self._keeper.end(row.id, reason)
