@@ -39,6 +39,30 @@ def test_the_deadline_of_the_exit_phase_needs_nobody(pair) -> None:
     assert not one.run.exists()
 
 
+MADE_ANEW = """
+import fcntl, os, sys
+from greenroom.agent.supervisor import _Supervisor
+
+run, flock = sys.argv[1], fcntl.flock
+
+def made_anew(fd, how):
+    os.rename(run, run + ".gone")
+    os.makedirs(run + "/containers")
+    flock(os.open(run + "/lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX)
+    flock(fd, how)
+
+fcntl.flock = made_anew
+_Supervisor(0, -1, -1, -1, run + "/containers/ta-1", 1.0)._clear_away()
+assert os.path.exists(run + "/lock") and os.path.isdir(run + "/containers")
+"""
+
+
+def test_what_another_took_away_meanwhile_and_the_next_server_made_anew_is_left_alone(tmp_path) -> None:
+    (tmp_path / "run" / "containers" / "ta-1").mkdir(parents=True)
+    (tmp_path / "run" / "lock").touch()
+    subprocess.run([sys.executable, "-c", MADE_ANEW, tmp_path / "run"], check=True, timeout=60)
+
+
 def test_a_missed_deadline_is_written_down(pair) -> None:
     one = pair(program(exit="while True: time.sleep(1)"), exit_grace=0.3)
     one.entered().stop()

@@ -62,6 +62,21 @@ def test_nothing_of_the_next_server_is_removed_with_a_run(home: Path) -> None:
         remove_run(run)
 
 
+def test_what_another_took_away_meanwhile_and_the_next_server_made_anew_is_left_alone(home: Path, monkeypatch) -> None:
+    run, flock = make_run(home, STANDING), fcntl.flock
+    with ExitStack() as opened:
+
+        def made_anew(fd: int, how: int) -> None:
+            monkeypatch.undo()
+            remove_run(run)
+            Prepared(home, run, "sv-1", "tk-1").open(opened)
+            flock(fd, how)
+
+        monkeypatch.setattr(fcntl, "flock", made_anew)
+        assert sweep(home, PATIENCE) == []
+        assert (run / "token").read_text() == "tk-1"
+
+
 def test_a_dead_servers_run_is_removed(home: Path) -> None:
     make_run(home, "a")
     make_run(home, "b")

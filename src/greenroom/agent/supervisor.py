@@ -203,14 +203,17 @@ class _Supervisor:
         if not self._ending and os.path.exists(os.path.join(self._directory, "ledger")):
             return  # the next server's worker asks what the agent was at when it died
         try:
-            lock = os.open(os.path.join(run, "lock"), os.O_RDONLY | os.O_CLOEXEC)
+            here = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock = os.open("lock", os.O_RDONLY | os.O_CLOEXEC, dir_fd=here)
             # Shared: several supervisors may be at this at once. The server's own lock is exclusive.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(here), os.stat(run)):
+                return  # another one took it away, and the next server has made it anew
         except OSError:
             return
         shutil.rmtree(self._directory, ignore_errors=True)
         try:
-            os.rmdir(containers)
+            os.rmdir(os.path.basename(containers), dir_fd=here)
         except OSError:
             return  # the last one removes the rest
         if os.path.isdir(ended := os.path.join(run, "ended")) and os.listdir(ended):

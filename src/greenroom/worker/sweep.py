@@ -64,6 +64,8 @@ class _Leftover:
             return False  # another user's; not ours to judge
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock), os.stat(run / "lock")):
+                return False  # another one took it away, and the next server has made it anew
             # Who makes a run directory takes the lock before anything else is put there.
             if not (run / "token").exists() and _age(run) < BEING_MADE:
                 return False
@@ -78,8 +80,8 @@ class _Leftover:
             elif any(_age(ledger) < patience for ledger in [*run.glob("ended/*"), *run.glob("containers/*/ledger")]):
                 return False  # its next server may be on its way, and has to know of these
             return self._remove()
-        except BlockingIOError:
-            return False  # its server lives
+        except (BlockingIOError, FileNotFoundError):
+            return False  # its server lives, or it has gone
         finally:
             os.close(lock)
 
