@@ -330,7 +330,12 @@ def test_what_can_not_be_detached_is_said(home, tmp_path):
     assert done.stderr.splitlines()[-1].startswith(
         "greenroom: no server stays here that could keep the app: start one with `greenroom server`"
     )
-    for options, extra in ((["--sandbox", "process"], {}), ([], {"GREENROOM_SERVER": "own"})):
+    for options, extra, said in (
+        (["--sandbox", "process"], {}, "--sandbox"),
+        ([], {"GREENROOM_SERVER": "own"}, "GREENROOM_SERVER=own"),
+        ([], {"GREENROOM_SANDBOX": "process"}, "GREENROOM_SANDBOX"),
+        (["--sandbox", "oci"], {"GREENROOM_RUNTIME": "/bin/true"}, "--sandbox, GREENROOM_RUNTIME"),
+    ):
         done = run("run", "--detach", *options, file, **extra)
         assert done.returncode == 2
-        assert done.stderr.startswith("greenroom: --detach is for the server that stays")
+        assert done.stderr == f"greenroom: --detach is for the server that stays: leave out {said}, or --detach\n"

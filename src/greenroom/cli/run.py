@@ -14,9 +14,9 @@ from greenroom.cli.failure import exit_status, settle_stdout, show_failure, stdo
 from greenroom.cli.load import Found, load
 from greenroom.cli.misuse import Misuse
 from greenroom.cli.namespace import namespace_option
-from greenroom.cli.sandboxes import choose_sandbox, sandbox_options
+from greenroom.cli.sandboxes import choose_sandbox, said_of_sandboxes, sandbox_options
 from greenroom.cli.signals import LEAVING, Signals
-from greenroom.sdk.address import wants_its_own
+from greenroom.sdk.address import OWN
 from greenroom.sdk.app import App
 from greenroom.sdk.entrypoint import LocalEntrypoint
 from greenroom.sdk.function import Function
@@ -58,10 +58,9 @@ def run(
     Exit status: 0; 1 the run failed; 2 misuse; 130 Ctrl-C.
     """
     choose_sandbox(ctx, sandbox, runtime)
-    if detach and wants_its_own():
-        raise Misuse(
-            "--detach is for the server that stays: leave out --sandbox, --runtime and GREENROOM_SERVER=own, or --detach"
-        )
+    its_own = said_of_sandboxes(ctx) + (["GREENROOM_SERVER=own"] if os.environ.get("GREENROOM_SERVER") == OWN else [])
+    if detach and its_own:
+        raise Misuse(f"--detach is for the server that stays: leave out {', '.join(its_own)}, or --detach")
     status = run_target(target, as_module, list(arguments), quiet=quiet, timestamps=timestamps, detach=detach)
     ctx.exit(status)
 

@@ -37,6 +37,16 @@ def choose_sandbox(ctx: click.Context, sandbox: str, runtime: str) -> None:
     os.environ.update(GREENROOM_SANDBOX=sandbox, GREENROOM_RUNTIME=runtime_path(runtime))
 
 
+def said_of_sandboxes(ctx: click.Context) -> list[str]:
+    """Where it was said what containers run in, after :func:`choose_sandbox`: as options, or in the environment."""
+    names = [("sandbox", "GREENROOM_SANDBOX"), ("runtime", "GREENROOM_RUNTIME")]
+    return [
+        f"--{name}" if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE else variable
+        for name, variable in names
+        if os.environ[variable] not in ("", "auto")
+    ]
+
+
 def runtime_path(runtime: str) -> str:
     """As the worker understands it too, which has another working directory."""
     return os.path.abspath(runtime) if os.sep in runtime else runtime
