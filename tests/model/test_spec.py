@@ -16,6 +16,7 @@ specs = st.builds(
     qualname=st.text(),
     methods=st.lists(st.builds(MethodSpec, st.text(), st.booleans(), st.booleans(), st.just({}))),
     retries=st.builds(RetrySpec, st.integers(0, 10), st.floats(0, 60), st.floats(1, 10), st.floats(1, 60)),
+    parameters=st.dictionaries(st.text(), st.tuples(st.text(), st.booleans()).map(list)),
     environment=st.dictionaries(st.text(), st.text()),
     schedule=st.sampled_from([{}, Period(1, 2.0)._asdict(), Cron("* * * * *", "UTC")._asdict()]),
     secrets=st.lists(st.tuples(st.text(), st.lists(st.text()), st.dictionaries(st.text(), st.text())).map(list)),

@@ -414,6 +414,72 @@ def test_a_class_that_can_not_start_with_the_parameters_that_are_asked_for(clust
         one.stop()
 
 
+def named(version, enter, *, by_constructor=False):
+    """A class with parameters that is not on the web; its containers enter by what ``enter`` does."""
+    app = greenroom.App("t")
+    if by_constructor:
+
+        class Named:
+            def __init__(self, name, size=1):
+                self.name = name
+
+            @greenroom.enter()
+            def load(self):
+                enter()
+
+            @greenroom.method()
+            def get(self):
+                return version, self.name
+
+    else:
+
+        class Named:
+            name: str = greenroom.parameter()
+
+            @greenroom.enter()
+            def load(self):
+                enter()
+
+            @greenroom.method()
+            def get(self):
+                return version, self.name
+
+    return app, app.cls(serialized=True)(Named)
+
+
+@pytest.mark.parametrize("by_constructor", [False, True])
+def test_a_class_that_is_not_on_the_web_is_warm_with_the_parameters_it_is_called_with(cluster, by_constructor):
+    one, named_one = named(1, lambda: None, by_constructor=by_constructor)
+    two, named_two = named(2, lambda: None, by_constructor=by_constructor)
+    one.start()
+    try:
+        assert [named_one(name=name).get.remote() for name in ("tea", "milk")] == [(1, "tea"), (1, "milk")]
+        two.start(replaces=one.app_id)
+        warm = {r["id"] for r in cluster.containers() if r["app_id"] == two.app_id and r["state"] == "IDLE"}
+        assert len(warm) == 2
+        assert [named_two(name=name).get.remote() for name in ("tea", "milk")] == [(2, "tea"), (2, "milk")]
+        assert {r["id"] for r in cluster.containers() if r["app_id"] == two.app_id} == warm
+    finally:
+        two.stop()
+        one.stop()
+
+
+def test_nor_does_one_take_over_that_can_not_start_with_them(cluster):
+    def fail():
+        raise RuntimeError("no model")
+
+    (one, named_one), (two, _) = named(1, lambda: None), named(2, fail)
+    one.start()
+    try:
+        assert named_one(name="tea").get.remote() == (1, "tea")
+        with pytest.raises(greenroom.ExecutionError, match="no model"):
+            two.start(replaces=one.app_id)
+        assert named_one(name="tea").get.remote() == (1, "tea")
+    finally:
+        two.stop()
+        one.stop()
+
+
 def test_without_room_for_both_requests_wait_until_the_old_one_has_made_room(cluster, versions, tmp_path):
     most = int(this_machine().memory * 0.6)
     one = versions(1, memory=most).start()

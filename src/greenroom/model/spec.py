@@ -67,6 +67,8 @@ class FunctionSpec(NamedTuple):
     """The program ran as ``__main__``: the container answers that name with ``module`` too."""
     needs_binding: bool = False
     """A class whose constructor takes arguments: it has a pool for each set, and none without."""
+    parameters: dict[str, list[Any]] = {}
+    """What a class's constructor may take: of each, its type (``""``: any), and whether it has to be given."""
     serialized: bool = False
     """The definition is a cloudpickle, the first payload of ``DefineFunction``."""
     needs_loop: bool = False

@@ -9,6 +9,7 @@ from greenroom.sdk.cls import Cls
 from greenroom.sdk.function import Function
 from greenroom.sdk.options import Options
 from greenroom.sdk.program import by_value_definition, module_name
+from greenroom.usercode.code import parameters_after, required_parameters
 from greenroom.usercode.definition import ClassDefinition, FunctionDefinition
 from greenroom.usercode.hooks import Web
 from greenroom.wire.payload import Payload
@@ -44,7 +45,8 @@ def function_specs(
 def class_specs(classes: Mapping[str, tuple[Cls, ClassDefinition, Options]]) -> Iterator[tuple[FunctionSpec, Payload]]:
     """Of an app's classes, likewise."""
     for name, (handle, definition, options) in classes.items():
-        parameters = {n: [p.type.__name__, p.required] for n, p in definition.parameters.items() if p.init}
+        parameters = _parameters(definition)
+        asked = {} if definition.has_constructor else parameters  # by the query string
         web = definition.web
         if handle.lacking:
             continue  # refused when it is called
@@ -60,16 +62,25 @@ def class_specs(classes: Mapping[str, tuple[Cls, ClassDefinition, Options]]) -> 
             qualname=cls.__qualname__,
             methods=[
                 *(MethodSpec(n, f.is_async, f.is_generator) for n, f in definition.methods.items()),
-                *(MethodSpec(n, True, False, {**web_of(each), "parameters": parameters}) for n, each in web.items()),
+                *(MethodSpec(n, True, False, {**web_of(each), "parameters": asked}) for n, each in web.items()),
             ],
             main_alias=cls.__module__ == "__main__",
             needs_binding=definition.needs_arguments,
+            parameters=parameters,
             serialized=options.serialized,
             needs_loop=definition.needs_loop or bool(web),
             python=f"{sys.version_info.major}.{sys.version_info.minor}",
             **fields,
         )
         yield spec, by_value_definition(cls) if options.serialized else b""
+
+
+def _parameters(definition: ClassDefinition) -> dict[str, list[Any]]:
+    if not definition.has_constructor:
+        return {name: [each.type.__name__, each.required] for name, each in definition.parameters.items() if each.init}
+    init: Any = definition.cls.__init__  # type: ignore[misc]
+    required = required_parameters(init, skip=1)
+    return {name: ["", name in required] for name in parameters_after(1, init)}
 
 
 def _fields(definition: FunctionDefinition | ClassDefinition, options: Options) -> dict[str, Any]:

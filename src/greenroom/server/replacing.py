@@ -99,5 +99,6 @@ class Replacement:
 
 
 def _parameters(function: Function) -> Any:
-    """What a class takes from the query string."""
-    return next((m.web["parameters"] for m in function.spec.methods if m.web.get("parameters")), None)
+    """What a class may be called with; of one that an earlier Greenroom has kept, what it takes from the query string."""
+    asked = (m.web["parameters"] for m in function.spec.methods if m.web.get("parameters"))
+    return function.spec.parameters or next(asked, {})
