@@ -8,11 +8,13 @@ import pytest
 
 from greenroom.model.errors import StoreError
 from greenroom.server import durable as durable_module
+from greenroom.server import unfinished
 from greenroom.server.calls import Calls
 from greenroom.server.durable import WINDOW, Durable
 from greenroom.server.store import calls as rows
 from greenroom.server.store.file import NAME
 from greenroom.testing import HeldClock
+from greenroom.wire.messages import Collect, Done
 from tests.server.store.conftest import Store
 from tests.server.test_calls import Queue
 
@@ -40,6 +42,20 @@ def call(durable):
     made = durable._calls.begin("fc-1", Queue(), "", "spawn", None)
     made.keeper, made.count, made.added, made.stored = durable, COUNT, COUNT, COUNT
     return made
+
+
+def refuse_once(store, monkeypatch, what, refused):
+    """The next change, or query, fails, and is noted."""
+    put = getattr(store.database, what)
+
+    def refuse(work, then):
+        refused.append(work)
+        monkeypatch.setattr(store.database, what, put)
+        failed: Future[None] = Future()
+        failed.set_exception(StoreError("the disk is full"))
+        store.loop.call_soon(then, failed)
+
+    monkeypatch.setattr(store.database, what, refuse)
 
 
 def test_by_several_at_once(store, durable, call):
@@ -70,19 +86,49 @@ def test_an_attempt_that_failed_while_nothing_could_be_kept_is_kept_before_anybo
     store.until(lambda: call.inputs)
     item, told, refused = call.inputs[0], [], []
     item.attempt, item.tried = 1, "ta-1 5"
-    write = store.database.write
-
-    def refuse_once(change, then):
-        refused.append(change)
-        monkeypatch.setattr(store.database, "write", write)
-        failed: Future[None] = Future()
-        failed.set_exception(StoreError("the disk is full"))
-        store.loop.call_soon(then, failed)
-
-    monkeypatch.setattr(store.database, "write", refuse_once)
+    refuse_once(store, monkeypatch, "write", refused)
     durable.failed(item)
     durable.when_kept(lambda: store.database.read(lambda c: rows.inputs_of(c, "fc-1", -1, 1), told.append))
     store.until(lambda: told)
     assert len(refused) == 1
     (row,) = told[0].result()
     assert (row.idx, row.attempt, row.tried) == (0, 1, "ta-1 5")
+
+
+class Waits:
+    """Who collects a call."""
+
+    backlog = 0
+
+    def __init__(self):
+        self.calls, self.said = set(), []
+
+    def send(self, message, payloads=None):
+        self.said.append(message)
+
+
+def test_one_that_nobody_goes_on_with_has_ended_once_that_can_be_kept(store, durable, monkeypatch):
+    monkeypatch.setattr(durable_module, "RETRY", 0.05)
+    store.write(rows.add_call, rows.CallRow("fc-2", "ap", "fu", "", "", "spawn", 1, 0.0))
+    store.write(rows.add_inputs, "fc-2", 0, [b"x"])
+    refuse_once(store, monkeypatch, "write", refused := [])
+    durable.end("fc-2", "it is gone")
+    durable.collect(Collect(1, "fc-2"), waits := Waits())
+    store.until(lambda: waits.said and isinstance(waits.said[-1], Done))
+    assert len(refused) == 1
+    assert [message.items for message in waits.said[:-1]] == [[[0, "cancelled", "it is gone"]]]
+
+
+def test_what_the_last_server_left_is_had_once_it_can_be_read(store, durable, monkeypatch):
+    monkeypatch.setattr(unfinished, "RETRY", 0.05)
+    durable._server.apps = {}
+    durable._server.deployments = SimpleNamespace(
+        function=lambda name: None, lacks=lambda name: "it is gone", current={}
+    )
+    refuse_once(store, monkeypatch, "read", refused := [])
+    restored = []
+    durable.restore(lambda: restored.append(len(refused)))
+    store.until(lambda: restored)
+    assert restored == [1]
+    store.settle()
+    assert store.read(rows.progress_of, "fc-1").ended == COUNT

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from greenroom.model.errors import Error, ExecutionError, NotFoundError
+from greenroom.model.errors import Error, ExecutionError, NotFoundError, StoreError
 from greenroom.server.allowance import COST
 from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
-from greenroom.server.unfinished import CUT, Unfinished
+from greenroom.server.unfinished import CUT, RETRY, Unfinished
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import CancelCall, Collect, Done, Failed, Status
 from greenroom.wire.payload import Payload
@@ -40,8 +40,6 @@ MOST_COMING = 32 * 1024**2
 """Bytes of inputs that may, each with what it costs beside its arguments."""
 SOON = 0.05
 """Seconds until something is looked for again that should be committed by then."""
-RETRY = 1.0
-"""Seconds until it is tried again to keep what has ended."""
 
 
 class Durable:
@@ -58,6 +56,8 @@ class Durable:
         self._keeping = Keeping(server.loop, store)
         self._restoring = False
         """Not all that the last server had not ended is here yet."""
+        self._cut: set[str] = set()
+        """Ids of calls that nobody goes on with, and of which that is not kept yet."""
         self._coming: dict[Call, int] = {}
         """Bytes of inputs of this turn of the loop."""
         self._unwritten = 0
@@ -376,7 +376,7 @@ class Durable:
 
     def collect(self, request: Collect, receiver: Collecting) -> None:
         """Send a call's outputs as they are, or become, ready; then ``Done``."""
-        if self._restoring:  # it may go on, and is not here yet; soon it will be
+        if self._restoring or request.call_id in self._cut:  # soon it will be here, or have ended
             self._server.loop.call_later(SOON, self.collect, request, receiver)
         else:
             self._handing_out.collect(request, receiver)
@@ -397,6 +397,13 @@ class Durable:
     def end(self, call_id: str, reason: str) -> None:
         """Nobody will run what is left of a call that is kept, and not in memory."""
         now = self._server.lifecycle.clock.wall()
+        self._cut.add(call_id)
+
+        def kept(done: Future[None]) -> None:
+            if isinstance(done.exception(), StoreError):
+                self._server.loop.call_later(RETRY, self.end, call_id, reason)
+            else:
+                self._cut.discard(call_id)
 
         def change(connection: "Connection") -> None:
             self._rows.cancel(connection, call_id, reason)
@@ -405,7 +412,7 @@ class Durable:
             self._rows.end_inputs(connection, call_id, self._rows.progress_of(connection, call_id).ended)
             self._rows.finish(connection, call_id, now)
 
-        self._store.write(change, lambda done: None)
+        self._store.write(change, kept)
 
     def _clean(self) -> None:
         clock = self._server.lifecycle.clock
