@@ -1,6 +1,7 @@
 """Inputs that are in the store alone come into memory once each, however many ask for them at the same time; and what is noted
 of them there is, before anybody is told so."""
 
+import asyncio
 from concurrent.futures import Future
 from types import SimpleNamespace
 
@@ -93,6 +94,33 @@ def test_an_attempt_that_failed_while_nothing_could_be_kept_is_kept_before_anybo
     assert len(refused) == 1
     (row,) = told[0].result()
     assert (row.idx, row.attempt, row.tried) == (0, 1, "ta-1 5")
+
+
+def kept_by_then(store, durable):
+    """How many outputs are kept when it is said that all are."""
+    told = []
+    durable.when_kept(lambda: store.database.read(lambda c: rows.progress_of(c, "fc-1").ended, told.append))
+    store.until(lambda: told)
+    return told[0].result()
+
+
+def test_a_result_that_could_not_be_kept_is_kept_before_its_container_is_told(store, durable, call, monkeypatch):
+    monkeypatch.setattr(durable_module, "RETRY", 0.05)
+    refuse_once(store, monkeypatch, "write", refused := [])
+    durable.ended(call, [[0, "ok", ""]], [b"x"])
+    store.until(lambda: refused and not durable._keeping.pending)  # and its container ends
+    assert kept_by_then(store, durable) == 1
+
+
+def test_a_result_that_is_on_its_way_to_the_disk_is_kept_before_its_container_is_forgotten(store, durable, call):
+    told = []
+    with store.held():
+        durable.ended(call, [[0, "ok", ""]], [b"x"])
+        store.until(lambda: store.database.pending == 2)
+        durable.when_kept(lambda: told.append("too soon"))
+        store.loop.run_until_complete(asyncio.sleep(0))
+        assert told == []
+    assert kept_by_then(store, durable) == 1
 
 
 class Waits:

@@ -65,7 +65,7 @@ class Durable:
         self._noting = 0
         """Attempts that have failed, and that the store is keeping."""
         self._unnoted = 0
-        """Those that it could not keep, until it is tried again."""
+        """Those, and outputs, that it could not keep, until it is tried again."""
         self._loading: dict[Call, list[Callable[[], None]]] = {}
         """Calls of which inputs are being read from the store, and who waits for them."""
         self._handing_out = HandingOut(server, store, self._forget)
@@ -223,10 +223,17 @@ class Durable:
         self._store.write(lambda c: self._rows.note_attempt(c, [attempt]), noted)
 
     def _keep(self, call: Call, outputs: "list[OutputRow]") -> None:
+        def again(output: "OutputRow", waited_for: bool) -> None:
+            self._unnoted -= waited_for
+            self._keep(call, [output])
+
         def kept(done: Future[None]) -> None:
-            if done.exception() is not None:  # nothing is told twice: they stay in memory until they can be kept
-                for output in outputs:  # one by one, should something be wrong with one of them
-                    self._server.loop.call_later(RETRY, self._keep, call, [output])
+            if (
+                error := done.exception()
+            ) is not None:  # nothing is told twice: they stay in memory until they can be kept
+                for output in outputs:  # one by one, should something be wrong with one of them: nobody waits for that
+                    self._unnoted += (waited_for := isinstance(error, StoreError))
+                    self._server.loop.call_later(RETRY, again, output, waited_for)
             elif call.streams:
                 call.retained += [output.idx for output in outputs]
             else:
@@ -236,7 +243,7 @@ class Durable:
         self._keeping.put(outputs, kept)
 
     def when_kept(self, callback: Callable[[], object]) -> None:
-        """Called once all that ended or failed in this turn of the loop is kept."""
+        """Called once all that has ended or failed by now is kept."""
 
         def kept(done: Future[None]) -> None:
             if done.exception() is None and not self._unnoted:

@@ -42,9 +42,11 @@ class Keeping:
             self._loop.call_soon(self._turn_ends)
 
     def after(self, then: Then) -> bool:
-        """``then`` is called once all that was put in this turn is kept, or can't be; False: nothing was."""
+        """``then`` is called once all that was put is kept, or can't be; False: nothing is on its way."""
         if not self._waiting:
-            return False
+            if self._given:
+                self._waiting.append(([], then))
+            return bool(self._given)
         thing, first = self._waiting[-1]
 
         def both(done: Future[Any]) -> None:
