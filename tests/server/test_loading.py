@@ -9,10 +9,10 @@ import pytest
 
 from greenroom.model.errors import StoreError
 from greenroom.server import durable as durable_module
-from greenroom.server import unfinished
 from greenroom.server.calls import Calls
 from greenroom.server.durable import WINDOW, Durable
 from greenroom.server.store import calls as rows
+from greenroom.server.store import database
 from greenroom.server.store.file import NAME
 from greenroom.testing import HeldClock
 from greenroom.wire.messages import Collect, Done
@@ -148,7 +148,7 @@ def test_one_that_nobody_goes_on_with_has_ended_once_that_can_be_kept(store, dur
 
 
 def test_what_the_last_server_left_is_had_once_it_can_be_read(store, durable, monkeypatch):
-    monkeypatch.setattr(unfinished, "RETRY", 0.05)
+    monkeypatch.setattr(database, "READ_RETRY", 0.05)
     durable._server.apps = {}
     durable._server.deployments = SimpleNamespace(
         function=lambda name: None, lacks=lambda name: "it is gone", current={}
@@ -158,5 +158,6 @@ def test_what_the_last_server_left_is_had_once_it_can_be_read(store, durable, mo
     durable.restore(lambda: restored.append(len(refused)))
     store.until(lambda: restored)
     assert restored == [1]
+    assert store.said == ["the disk is full; it is tried again until it can"]
     store.settle()
     assert store.read(rows.progress_of, "fc-1").ended == COUNT

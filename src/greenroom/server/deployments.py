@@ -141,7 +141,7 @@ class Deployments:
                 drain(self._server, then)
 
         self._kept_by().write(fail_pending, lambda done: None)
-        self._kept_by().read(all_kept, found)
+        self._kept_by().read_at_last(all_kept, found)
 
     def _waits(self, app: "App", returns: "Returns") -> bool:
         """Whether it is to begin when containers of the versions before it have ended, of which some may come back."""

@@ -131,7 +131,7 @@ def restore(server: "Server", then: Callable[[], None]) -> None:
         if not left:
             then()
 
-    store.read(all_detached, found)
+    store.read_at_last(all_detached, found)
 
 
 def go_on(server: "Server") -> None:

@@ -46,7 +46,7 @@ def drain(server: "Server", then: Callable[[], None]) -> None:
             server.deployments.unhold_alone(current)
         then()
 
-    store.read(lambda connection: _replaced(connection, unclaimed), found)
+    store.read_at_last(lambda connection: _replaced(connection, unclaimed), found)
 
 
 def _replaced(connection: "Connection", app_ids: list[str]) -> list[_Replaced]:

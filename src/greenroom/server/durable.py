@@ -14,7 +14,7 @@ from greenroom.server.call import Call, Input, Receiver
 from greenroom.server.handing_out import Collecting, HandingOut, nowhere
 from greenroom.server.keeping import Keeping
 from greenroom.server.pools import Pool
-from greenroom.server.unfinished import CUT, RETRY, Unfinished
+from greenroom.server.unfinished import CUT, Unfinished
 from greenroom.wire.deploy_messages import deployed_id
 from greenroom.wire.messages import CancelCall, Collect, Done, Failed, Status
 from greenroom.wire.payload import Payload
@@ -40,6 +40,8 @@ MOST_COMING = 32 * 1024**2
 """Bytes of inputs that may, each with what it costs beside its arguments."""
 SOON = 0.05
 """Seconds until something is looked for again that should be committed by then."""
+RETRY = 1.0
+"""Seconds until it is tried again to keep what has ended."""
 
 
 class Durable:

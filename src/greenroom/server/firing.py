@@ -58,7 +58,7 @@ class Firing:
                         name = deployed_id(app.name, function.spec.name)
                         self._put(name, function.spec.schedule, app, last.get(name))
 
-        self._store.read(last_fired, found)
+        self._store.read_at_last(last_fired, found)
 
     def stop(self, app: "App") -> None:
         """It serves no longer."""

@@ -192,7 +192,7 @@ class Returns:
 
             self._server.disk.do(lambda: printed_by(self._server.home, [(row.app, row.id) for row in rows]), printed)
 
-        self._store.read(self._rows.all_containers, found)
+        self._store.read_at_last(self._rows.all_containers, found)
 
     def expects(self, app_id: str) -> bool:
         """Whether containers of that app may come back."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from greenroom.model.errors import StoreError
 from greenroom.server.detached import function_kept, why_none
 from greenroom.server.draining import pool_left
 from greenroom.server.pools import Pool
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 FIRST = 1000
 """Inputs of each call that are had at once."""
-RETRY = 1.0
-"""Seconds until it is tried again to read what is kept, or to keep what has ended."""
 CUT = "the call was cancelled: the server ended before it had all of it"
 
 
@@ -64,9 +61,6 @@ class Unfinished:
             ]
 
         def found(done: Future[list[_Call]]) -> None:
-            if isinstance(done.exception(), StoreError):
-                self._server.loop.call_later(RETRY, self.take_up, then, after)
-                return
             for each in done.result():
                 self._go_on_with(each)
             if done.result():
@@ -74,7 +68,7 @@ class Unfinished:
             else:
                 then()
 
-        self._store.read(query, found)
+        self._store.read_at_last(query, found)
 
     def _go_on_with(self, left: _Call) -> None:
         row = left.row

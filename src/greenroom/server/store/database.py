@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +29,8 @@ T = TypeVar("T")
 FIRST_RETRY = 0.1
 """Seconds after a failed commit until the file is tried again; twice as long each time."""
 LAST_RETRY = 5.0
+READ_RETRY = 1.0
+"""Seconds until what a server can't begin without is asked for again."""
 LONGEST_QUERY = 0.2
 """Seconds that a retry waits for the query that runs; the next one waits again."""
 LONGEST_WORD = 0.001
@@ -106,6 +109,22 @@ class Database:
     def read(self, query: Callable[[sqlite3.Connection], T], then: Callable[[Future[T]], None]) -> None:
         """Ask, in another thread, for what is committed by the time; commits go on meanwhile."""
         self._put(self._queries, query, then)
+
+    def read_at_last(
+        self, query: Callable[[sqlite3.Connection], T], then: Callable[[Future[T]], None], *, said: str = ""
+    ) -> None:
+        """As :meth:`read`, asked again while the file can't be read: what a server can't go on without. ``said``: why, the last time."""
+
+        def answered(done: Future[T]) -> None:
+            error = done.exception()
+            if not isinstance(error, StoreError) or self._closed:
+                then(done)
+                return
+            if str(error) != said:
+                self._say(f"{error}; it is tried again until it can")
+            self._loop.call_later(READ_RETRY, partial(self.read_at_last, query, then, said=str(error)))
+
+        self.read(query, answered)
 
     def close(self, then: Callable[[], None] = lambda: None) -> None:
         """Take nothing more; ``then`` is called once all that waits has been done and told, and the file is closed."""
