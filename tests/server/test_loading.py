@@ -161,3 +161,24 @@ def test_what_the_last_server_left_is_had_once_it_can_be_read(store, durable, mo
     assert store.said == ["the disk is full; it is tried again until it can"]
     store.settle()
     assert store.read(rows.progress_of, "fc-1").ended == COUNT
+
+
+def test_what_comes_meanwhile_is_not_taken_for_what_the_last_server_left(store, durable, monkeypatch):
+    durable._server.apps = {}
+    durable._server.deployments = SimpleNamespace(
+        function=lambda name: None, lacks=lambda name: "it is gone", current={}
+    )
+    with monkeypatch.context() as slow:
+        slow.setattr(store.database, "read_at_last", lambda *job: asked.append(job))
+        asked, restored = [], []
+        durable.restore(lambda: restored.append(True))
+    pool = Queue()
+    pool.binding, pool.function.pools = b"", {"": pool}
+    pool.function.app = SimpleNamespace(id="ap", name="shop", version=1)
+    durable.spawned(durable._calls.begin("fc-2", pool, "", "spawn", None), [b"x"], said := Waits(), 1)
+    store.until(lambda: said.said)
+    store.database.read_at_last(*asked[0])
+    store.until(lambda: restored)
+    store.settle()
+    assert store.read(rows.progress_of, "fc-1").ended == COUNT
+    assert store.read(rows.progress_of, "fc-2").waiting == 1

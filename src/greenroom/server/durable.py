@@ -58,6 +58,8 @@ class Durable:
         self._keeping = Keeping(server.loop, store)
         self._restoring = False
         """Not all that the last server had not ended is here yet."""
+        self._fresh: set[str] = set()
+        """Ids of calls that have come until it is."""
         self._cut: set[str] = set()
         """Ids of calls that nobody goes on with, and of which that is not kept yet."""
         self._coming: dict[Call, int] = {}
@@ -77,6 +79,8 @@ class Durable:
     def begun(self, call: Call) -> None:
         """It has come, and none of its inputs."""
         call.keeper = self
+        self._note_fresh(call.id)
+        self._cut.discard(call.id)
         row, binding = self._row(call, None), call.pool.binding
 
         def change(connection: "Connection") -> None:
@@ -95,6 +99,14 @@ class Durable:
         row: CallRow = self._rows.CallRow(call.id, function.app.id, name, call.method, binding, call.shape, inputs, now)
         return row
 
+    def _note_fresh(self, call_id: str) -> None:
+        if self._restoring:
+            self._fresh.add(call_id)
+
+    def is_fresh(self, call_id: str) -> bool:
+        """Whether it is no call that the last server has left: it has come to this one, or come again."""
+        return call_id in self._fresh
+
     def spawned(self, call: Call, payloads: list[Payload], peer: Receiver, rid: int) -> None:
         """It has come, with all of its inputs: it is kept and run, and its caller is told as by :meth:`complete`."""
         if call.again or len(payloads) > WINDOW:
@@ -103,6 +115,7 @@ class Durable:
             self.complete(call, len(payloads), peer, rid)
         else:
             call.keeper = self
+            self._note_fresh(call.id)
             size = _bytes_of(payloads)
             self._unwritten += size
             whole = self._many.Whole(self._row(call, len(payloads)), call.pool.binding, payloads)
@@ -367,6 +380,7 @@ class Durable:
     def whole(self, call_id: str, function_id: str, app_id: str, payload: bytes) -> "Callable[[Connection], None]":
         """A change that keeps a call with its one input; :meth:`run` then runs it, or else the next server does."""
         now = self._server.lifecycle.clock.wall()
+        self._note_fresh(call_id)
         row = self._rows.CallRow(call_id, app_id, function_id, "", "", "spawn", 1, now)
 
         def change(connection: "Connection") -> None:
@@ -397,6 +411,7 @@ class Durable:
 
         def all_here() -> None:
             self._restoring = False
+            self._fresh.clear()
             then()
 
         self._restoring = True
@@ -408,9 +423,13 @@ class Durable:
         now = self._server.lifecycle.clock.wall()
         self._cut.add(call_id)
 
+        def again() -> None:
+            if call_id in self._cut:  # else its caller has said it again
+                self.end(call_id, reason)
+
         def kept(done: Future[None]) -> None:
             if isinstance(done.exception(), StoreError):
-                self._server.loop.call_later(RETRY, self.end, call_id, reason)
+                self._server.loop.call_later(RETRY, again)
             else:
                 self._cut.discard(call_id)
 

@@ -72,6 +72,8 @@ class Unfinished:
 
     def _go_on_with(self, left: _Call) -> None:
         row = left.row
+        if self._keeper.is_fresh(row.id):
+            return
         function = function_kept(self._server, row.function_id)
         pool = function.pool(row.binding) if function is not None else None
         if function is not None and pool is None and row.binding:
