@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -147,6 +148,36 @@ def test_images_and_secrets_are_had_again_and_no_value_is_kept(stays, home):
     for path in home.rglob("*"):
         if path.is_file():
             assert canary.encode() not in path.read_bytes(), path
+
+
+MADE = """
+    import greenroom
+
+    def setup():
+        pass
+
+    image = greenroom.Image.host().run_function(setup, secrets=[greenroom.Secret.from_name("keys")])
+    app = greenroom.App("shop", image=image)
+
+    @app.function()
+    def look():
+        return 5
+"""
+
+
+def test_an_app_is_there_after_a_restart_though_its_image_could_not_be_made_again(plain, home):
+    assert run("secret", "create", "keys", "KEY=1").returncode == 0
+    assert run("deploy", str(write(plain.directory, MADE, "shop.py"))).returncode == 0
+    assert run("secret", "delete", "--yes", "keys").returncode == 0
+    plain.end()
+    plain.start()
+    assert run("call", "shop", "look").stdout == "5\n"
+    plain.end()
+    shutil.rmtree(home / "layers")
+    plain.start()
+    lost = run("call", "shop", "look")
+    assert (lost.returncode, lost.stdout) == (1, "")
+    assert ".run_function(setup) (shop.py:7): there is no stored secret keys" in lost.stderr
 
 
 WAITS = """

@@ -81,18 +81,24 @@ class Secrets:
 
     # ---- for images ----
 
-    def fill(self, image: dict[str, Any]) -> dict[str, Any]:
+    def fill(self, image: dict[str, Any], *, was_made: bool = False) -> dict[str, Any]:
         """An image's spec with the values that its steps need, in the place of the names. For the disk's thread; raises what
-        :meth:`Vault.environment` does."""
-        return {**image, "base": self._filled(image["base"]), "steps": [self._filled(step) for step in image["steps"]]}
+        :meth:`Vault.environment` does; ``was_made``: a step that can't have them says so if it has to be made again."""
+        base, *steps = (self._filled(step, was_made) for step in [image["base"], *image["steps"]])
+        return {**image, "base": base, "steps": steps}
 
-    def _filled(self, step: list[Any]) -> list[Any]:
+    def _filled(self, step: list[Any], was_made: bool) -> list[Any]:
         made = Step(*step)
         if "stored" not in made.rest:
             return step
         rest = {name: value for name, value in made.rest.items() if name != "stored"}
         for place, named in stored_in(made).items():
-            rest[place] = self.vault.environment(rest[place], named, used=True)
+            try:
+                rest[place] = self.vault.environment(rest[place], named, used=True)
+            except Error as error:
+                if not was_made:
+                    raise
+                rest["lacks"] = str(error)
         return list(made._replace(rest=rest))
 
 

@@ -149,6 +149,6 @@ def fill(
             if row.spec["bundle"]:
                 server.bundles.has(row.spec["bundle"])  # it counts as used
         asked = [sealing.unseal_image(server.secrets.vault, image.spec) for image in kept.images]
-        return [(spec, server.secrets.fill(spec)) for spec in asked], specs
+        return [(spec, server.secrets.fill(spec, was_made=not whole)) for spec in asked], specs
 
     server.disk.do(work, read)

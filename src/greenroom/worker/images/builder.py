@@ -213,6 +213,8 @@ class Builder:
         return True
 
     async def _make_layer(self, key: str, step: Step, below: Stack) -> None:
+        if lacks := step.rest.get("lacks"):
+            raise ImageBuildError(f"{step.title}: {lacks}")
         began = time.monotonic()
         sandboxes = self._shop.sandboxes
         draft = self._shop.layers.draft()
