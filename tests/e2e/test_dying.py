@@ -55,6 +55,16 @@ PROGRAM = """
         return until(name)
 
 
+    @app.function()
+    def passes_on(name):
+        return once.remote(name)
+
+
+    @app.function()
+    def passes_on_later(name):
+        return once.remote(until(name)[:1])
+
+
     @app.function(max_containers=1)
     def lies(call):
         import gc
@@ -360,6 +370,24 @@ def test_one_of_a_version_that_is_replaced_dies_with_its_server(world):
     assert remote.output().startswith("crashed: ")
     assert world.ran() == ["a"]
     assert pids_of(world.home, "server")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_a_version_calls_while_it_finishes_runs_in_the_one_that_answers(world, dies):
+    before, later = world.call("passes_on", "a"), world.call("passes_on_later", "b")
+    world.runs("a", "b")
+    text = PROGRAM.replace("MARKS", str(world.directory)).replace("return name", 'return name + " of 2"')
+    assert run("deploy", str(write(world.directory, text, "program.py"))).returncode == 0
+    if dies:
+        kill(world.stays)
+        world.stays.start()
+    states = lambda: [r["state"] for r in json.loads(run("container", "list", "--json").stdout)]  # noqa: E731
+    wait_for(lambda: states().count("DRAINING") == 3, what="they finish what they have begun")
+    world.let("b")
+    assert later.output() == "b of 2"
+    world.let("a")
+    assert before.output() == "a"
+    assert sorted(world.ran()) == ["a", "b", "b"]
 
 
 CANCELLED = """

@@ -143,11 +143,15 @@ class CallerPeer:
             function = own.functions.get(f"{own.id}/{name}") if first == own.first_id else None
         if function is None or self._only_app not in (None, function.app):
             return None
-        if function.app.replaced:  # what its version still runs calls the next one, as does what waited in its queues
-            successor = self._server.deployments.function(deployed_id(function.app.name, function.spec.name))
-            if successor is not None and not successor.app.held:
-                return successor
-        return function
+        # What a version calls while it finishes is run by the one that answers, unless that waits for its end.
+        answers = self._server.deployments.function(self._by_name(function_id)) if function.app.replaced else None
+        return function if answers is None or answers.app.held else answers
+
+    def _by_name(self, function_id: str) -> str:
+        """A function of its own app as whoever is outside calls it: whichever version answers."""
+        if self._only_app is None or function_id.startswith(DEPLOYED):
+            return function_id
+        return deployed_id(self._only_app.name, function_id.partition("/")[2])
 
     def _no_function(self, function_id: str) -> str:
         if self._server.ending is not None:
@@ -268,9 +272,9 @@ class CallerPeer:
         orphan = self._server.returns.orphans.get(message.call_id) if self._server.returns is not None else None
         if orphan is not None and orphan.call.pool.function.app.replaced:
             function = orphan.call.pool.function
-            if names_of(message.function_id) == (function.app.name, function.spec.name):
+            if names_of(self._by_name(message.function_id)) == (function.app.name, function.spec.name):
                 return orphan.call.pool
-        return pool_left(self._server, message.function_id, message.binding, message.method)
+        return pool_left(self._server, self._by_name(message.function_id), message.binding, message.method)
 
     def _say_again(self, call: Call, ended: int) -> None:
         """Its caller had it on its way to the server before this one, and has had so many of its outputs."""
