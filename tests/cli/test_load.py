@@ -1,5 +1,6 @@
 """From a target to what it names."""
 
+import os
 import sys
 import textwrap
 from types import ModuleType
@@ -176,6 +177,15 @@ def test_a_file_is_imported_under_its_stem_from_its_directory(tmp_path):
     (tmp_path / "sub" / "a_neighbour.py").write_text("")
     made = import_target("sub/a_program.py", as_module=False)
     assert (made.__name__, made.path, made is sys.modules["a_program"]) == ("a_program", str(tmp_path / "sub"), True)
+
+
+def test_a_program_that_was_saved_again_at_once_is_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for number in (1, 2):
+        (tmp_path / "saved.py").write_text(f"x = {number}\n")
+        os.utime(tmp_path / "saved.py", (1_000_000_000, 1_000_000_000))
+        assert import_target("saved.py", as_module=False).x == number
+        del sys.modules["saved"]
 
 
 def test_modal_is_greenroom(tmp_path):

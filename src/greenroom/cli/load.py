@@ -9,7 +9,8 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
-from types import ModuleType
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from greenroom.cli.misuse import Misuse
@@ -69,7 +70,8 @@ def import_target(path: str, as_module: bool) -> ModuleType:
         raise Misuse(f"{file} would hide the module {name} from everything that imports it: rename it")
     _show_deprecations(name)
     sys.path.insert(0, directory)
-    spec = importlib.util.spec_from_file_location(name, os.path.join(directory, file))
+    path = os.path.join(directory, file)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Program(name, path))
     assert spec is not None
     loader = spec.loader
     assert loader is not None
@@ -77,6 +79,14 @@ def import_target(path: str, as_module: bool) -> ModuleType:
     sys.modules[name] = module
     _checked(lambda: loader.exec_module(module))
     return module
+
+
+class _Program(SourceFileLoader):
+    """Reads a program anew each time, as ``python FILE.py`` does: byte-code is taken for that of a file that was saved again
+    within a second, if that is as long as before."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _is_module(path: str) -> bool:
