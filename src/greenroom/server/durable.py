@@ -243,9 +243,8 @@ class Durable:
             self._keep(call, [output])
 
         def kept(done: Future[None]) -> None:
-            if (
-                error := done.exception()
-            ) is not None:  # nothing is told twice: they stay in memory until they can be kept
+            error = done.exception()
+            if error is not None:  # nothing is told twice: they stay in memory until they can be kept
                 for output in outputs:  # one by one, should something be wrong with one of them: nobody waits for that
                     self._unnoted += (waited_for := isinstance(error, StoreError))
                     self._server.loop.call_later(RETRY, again, output, waited_for)
