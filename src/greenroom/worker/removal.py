@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,9 +18,11 @@ def remove_tree(directory: Path) -> None:
 def remove_run(run: Path) -> None:
     """Remove a run directory whose lock is ours: at once, since the next server may make it anew before all of it has gone."""
     gone = run.with_name(f"{run.name}.{os.getpid()}")
-    with suppress(OSError):  # somebody else was faster
+    try:
         run.rename(gone)
-        remove_tree(gone)
+    except OSError:
+        return  # somebody else was faster
+    remove_tree(gone)
 
 
 def _make_removable(function: object, path: str, info: object) -> None:
