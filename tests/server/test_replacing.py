@@ -417,32 +417,26 @@ def test_a_class_that_can_not_start_with_the_parameters_that_are_asked_for(clust
 def named(version, enter, *, by_constructor=False):
     """A class with parameters that is not on the web; its containers enter by what ``enter`` does."""
     app = greenroom.App("t")
+
+    class Called:
+        @greenroom.enter()
+        def load(self):
+            enter()
+
+        @greenroom.method()
+        def get(self):
+            return version, self.name
+
     if by_constructor:
 
-        class Named:
+        class Named(Called):
             def __init__(self, name, size=1):
                 self.name = name
 
-            @greenroom.enter()
-            def load(self):
-                enter()
-
-            @greenroom.method()
-            def get(self):
-                return version, self.name
-
     else:
 
-        class Named:
+        class Named(Called):
             name: str = greenroom.parameter()
-
-            @greenroom.enter()
-            def load(self):
-                enter()
-
-            @greenroom.method()
-            def get(self):
-                return version, self.name
 
     return app, app.cls(serialized=True)(Named)
 
